@@ -1,0 +1,1 @@
+"""Synthetic populations, match benchmarks and the demonstration federation."""

@@ -1,0 +1,131 @@
+"""The linkage schema: what two provinces must agree on before any encoding may be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from matching.errors import SchemaError, SchemaMismatchError
+
+WORD_BITS = 64
+MAX_LEVELS = 64  # a level travels as one byte and indexes small tables; more would only thin the histograms
+
+
+class FieldKind(StrEnum):
+    """How a field is encoded and compared."""
+
+    NAME = "name"  # a personal name: one keyed filter per token
+    PLACE = "place"  # a keyed filter of the text, keyed tokens of the regency it resolves to
+    DATE = "date"  # keyed tokens of year, month and day
+    SEX = "sex"  # one keyed token
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One field of the schema.
+
+    levels: number of agreement levels, level 0 being "missing on either side".
+    filter_bits: width of the field's keyed filters; half holds spelling, half holds sound. 0 for fields without filters.
+    gram_positions, token_positions: bits set per q-gram and per whole phonetic token.
+    """
+
+    name: str
+    kind: FieldKind
+    levels: int
+    filter_bits: int = 0
+    gram_positions: int = 0
+    token_positions: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a field no kernel could serve."""
+        if not self.name.isidentifier():
+            raise SchemaError(f"field name {self.name!r} is not an identifier")
+        if not 2 <= self.levels <= MAX_LEVELS:
+            raise SchemaError(f"field {self.name}: levels must be 2 to {MAX_LEVELS}")
+        if self.kind in {FieldKind.NAME, FieldKind.PLACE}:
+            if self.filter_bits <= 0 or self.filter_bits % (2 * WORD_BITS):
+                raise SchemaError(f"field {self.name}: filter_bits must be a positive multiple of {2 * WORD_BITS}")
+            if self.gram_positions < 1 or self.token_positions < 1:
+                raise SchemaError(f"field {self.name}: positions must be at least 1")
+        elif self.filter_bits or self.gram_positions or self.token_positions:
+            raise SchemaError(f"field {self.name}: a {self.kind} field has no filter")
+
+    @property
+    def filter_words(self) -> int:
+        """Width of the field's filters in 64-bit words."""
+        return self.filter_bits // WORD_BITS
+
+
+@dataclass(frozen=True)
+class LinkageSchema:
+    """Fields in order, with the version of the normalisation rules they were encoded under."""
+
+    name: str
+    rules_version: int
+    fields: tuple[FieldSpec, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty schema or one that names a field twice."""
+        names = [spec.name for spec in self.fields]
+        if not names or len(set(names)) != len(names):
+            raise SchemaError("a schema needs at least one field, each named once")
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """Canonical form: JSON with sorted keys, no spaces, ASCII. Equal schemas have equal bytes."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the canonical form, 32 bytes."""
+        return hashlib.sha256(self.canonical).digest()
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of the fields, in schema order."""
+        return tuple(spec.name for spec in self.fields)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Number of agreement levels of each field, in schema order."""
+        return tuple(spec.levels for spec in self.fields)
+
+    def field(self, name: str) -> FieldSpec:
+        """Return the field called `name`. Raises SchemaError if there is none."""
+        for spec in self.fields:
+            if spec.name == name:
+                return spec
+        raise SchemaError(f"schema {self.name} has no field {name!r}")
+
+
+def require_same(ours: tuple[bytes, int], theirs: tuple[bytes, int]) -> None:
+    """Compare (schema fingerprint, key epoch) of two sides; raises SchemaMismatchError naming both when unlike."""
+    if ours != theirs:
+        raise SchemaMismatchError(ours=describe(*ours), theirs=describe(*theirs))
+
+
+def describe(fingerprint: bytes, epoch: int) -> str:
+    """Return the words in which errors name a schema and an epoch."""
+    return f"schema {fingerprint.hex()[:16]} epoch {epoch}"
+
+
+def _person_schema() -> LinkageSchema:
+    name = {"kind": FieldKind.NAME, "filter_bits": 512, "gram_positions": 3, "token_positions": 6}
+    return LinkageSchema(
+        name="id-person",
+        rules_version=1,
+        fields=(
+            FieldSpec("name", levels=24, **name),  # type: ignore[arg-type]
+            FieldSpec("mother_name", levels=24, **name),  # type: ignore[arg-type]
+            FieldSpec("father_name", levels=24, **name),  # type: ignore[arg-type]
+            FieldSpec("birthplace", FieldKind.PLACE, levels=9, filter_bits=512, gram_positions=3, token_positions=6),
+            FieldSpec("birth_date", FieldKind.DATE, levels=16),
+            FieldSpec("sex", FieldKind.SEX, levels=3),
+        ),
+    )
+
+
+PERSON_SCHEMA = _person_schema()

@@ -1,0 +1,75 @@
+"""Where a node keeps what: the one place that knows the folder's layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHome:
+    """The folder of one node (0700). Everything below is derived from `root`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings, TOML."""
+        return self.root / "node.toml"
+
+    @property
+    def pki(self) -> Path:
+        """key.pem (0600), cert.pem (leaf first, then its chain), root.pem."""
+        return self.root / "pki"
+
+    @property
+    def membership(self) -> Path:
+        """The signed membership file."""
+        return self.root / "membership.json"
+
+    @property
+    def membership_anchor(self) -> Path:
+        """Public key the membership file must be signed with."""
+        return self.root / "membership.pub"
+
+    def epoch_secret(self, epoch: int) -> Path:
+        """Linkage secret of an epoch, 32 bytes as hex (0600)."""
+        return self.root / "secrets" / f"epoch-{epoch}.key"
+
+    @property
+    def operator_secret(self) -> Path:
+        """Key of the operators' pseudonyms, 32 bytes as hex (0600); never leaves the node."""
+        return self.root / "secrets" / "operators.key"
+
+    @property
+    def generations(self) -> Path:
+        """Encoded indexes, one folder per generation (g000001, ...)."""
+        return self.root / "generations"
+
+    @property
+    def current(self) -> Path:
+        """Symbolic link to the generation that answers; replaced atomically."""
+        return self.root / "generations" / "current"
+
+    @property
+    def database(self) -> Path:
+        """The embedded SQLite database."""
+        return self.root / "node.db"
+
+    @property
+    def socket(self) -> Path:
+        """Local-only socket of the running node (0600)."""
+        return self.root / "node.sock"
+
+    @property
+    def import_lock(self) -> Path:
+        """Held (flock) by the one running import."""
+        return self.root / "import.lock"
+
+    @property
+    def rejects(self) -> Path:
+        """Reject files of imports (0600)."""
+        return self.root / "rejects"

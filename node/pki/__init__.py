@@ -1,0 +1,1 @@
+"""Certificates, trust decisions and the federation authority."""

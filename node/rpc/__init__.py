@@ -1,0 +1,1 @@
+"""gRPC and protobuf: the only package that touches the wire."""

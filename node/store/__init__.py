@@ -1,0 +1,1 @@
+"""What a node remembers: audit, handles and generations, in SQLite or PostgreSQL."""

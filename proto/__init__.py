@@ -1,0 +1,1 @@
+"""The contract between provinces: Protocol Buffers sources and the code generated from them."""
