@@ -28,7 +28,7 @@ class FieldSpec:
     """One field of the schema.
 
     levels: number of agreement levels, level 0 being "missing on either side".
-    filter_bits: width of the field's keyed filters; half holds spelling, half holds sound. 0 for fields without filters.
+    filter_bits: width of the field's keyed filters; half for spelling, half for sound. 0 = no filter.
     gram_positions, token_positions: bits set per q-gram and per whole phonetic token.
     """
 
