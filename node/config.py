@@ -1,0 +1,109 @@
+"""A node's settings: one small TOML file, checked whole before anything starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from node.home import NodeHome
+
+MAX_SEARCH_THREADS: Final = 64
+
+# The federation's name stands in certificates, as trust domain of the URI and as parent of every server name.
+FederationName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$")
+]
+
+
+def _check_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError("must be host:port with a port from 1 to 65535")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("an IPv6 host stands in brackets: [::1]:7035")
+    return text
+
+
+class NodeConfig(BaseModel):
+    """Settings of one node; a key that is not listed here is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    federation: FederationName
+    province: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]$")]
+    """Kemendagri code of the node's own province, two digits."""
+    listen: Annotated[str, AfterValidator(_check_address)] = "127.0.0.1:7035"
+    """Address on which other provinces reach this node, host:port."""
+    key_epoch: Annotated[int, Field(ge=1, le=2**32 - 1)] = 1
+    """Epoch of the linkage key that encodes the index and the questions."""
+    database_url: str | None = Field(default=None, min_length=1, repr=False)
+    """SQLAlchemy URL of the node's database; without it, the embedded SQLite in the node's folder."""
+    search_threads: Annotated[int, Field(ge=1, le=MAX_SEARCH_THREADS)] = 2
+    """Questions of peers that are searched at the same moment."""
+
+    def store_url(self, home: NodeHome) -> str:
+        """Return the URL of the node's database."""
+        return self.database_url or f"sqlite:///{home.database.absolute()}"
+
+
+def load_config(home: NodeHome) -> NodeConfig:
+    """Read and check the settings of the node that lives in `home`. Raises ConfigError naming every wrong key."""
+    try:
+        text = home.config.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{home.root} is not a node's folder: it has no {home.config.name}",
+            hint="make one with `pulang node init --province CODE --home DIR`",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{home.config} cannot be read: {_why(error)}") from None
+    try:
+        return NodeConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{home.config} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"{home.config}: {_complaints(error)}", hint="correct the file and start again") from None
+
+
+def make_config(**settings: object) -> NodeConfig:
+    """Check settings that come from a command line. Raises ConfigError naming every wrong one."""
+    try:
+        return NodeConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(_complaints(error)) from None
+
+
+def write_config(home: NodeHome, config: NodeConfig) -> None:
+    """Write the settings of a new node. An existing file is never overwritten: ConfigError."""
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in config.model_dump(exclude_none=True).items()
+    ]
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # 0600 from its first byte: a database URL may hold a password.
+        descriptor = os.open(home.config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{home.config} exists already", hint="edit it, or choose another folder") from None
+    except OSError as error:
+        raise ConfigError(f"{home.config} cannot be written: {_why(error)}") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _complaints(error: ValidationError) -> str:
+    # Pydantic's own text would quote the value, and a database URL may hold a password.
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "it is not UTF-8"
