@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from node.errors import ConfigError
+from node.files import PRIVATE, make_private_folder, read_file, write_atomic
 
 if TYPE_CHECKING:
     from node.home import NodeHome
 
 MAX_SEARCH_THREADS: Final = 64
+MAX_FILE_BYTES: Final = 64 * 1024
 
 # The federation's name stands in certificates, as trust domain of the URI and as parent of every server name.
 FederationName = Annotated[
@@ -55,19 +56,13 @@ class NodeConfig(BaseModel):
 
 def load_config(home: NodeHome) -> NodeConfig:
     """Read and check the settings of the node that lives in `home`. Raises ConfigError naming every wrong key."""
+    text = read_file(
+        home.config, limit=MAX_FILE_BYTES, hint="`pulang node init --province CODE --home DIR` makes a node's folder"
+    )
     try:
-        text = home.config.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{home.root} is not a node's folder: it has no {home.config.name}",
-            hint="make one with `pulang node init --province CODE --home DIR`",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{home.config} cannot be read: {_why(error)}") from None
-    try:
-        return NodeConfig.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{home.config} is not TOML: {error}") from None
+        return NodeConfig.model_validate(tomllib.loads(text.decode()))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{home.config} is not TOML: {_where(error)}") from None
     except ValidationError as error:
         raise ConfigError(f"{home.config}: {_complaints(error)}", hint="correct the file and start again") from None
 
@@ -86,18 +81,8 @@ def write_config(home: NodeHome, config: NodeConfig) -> None:
         f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
         for key, value in config.model_dump(exclude_none=True).items()
     ]
-    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        # 0600 from its first byte: a database URL may hold a password.
-        descriptor = os.open(home.config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise ConfigError(f"{home.config} exists already", hint="edit it, or choose another folder") from None
-    except OSError as error:
-        raise ConfigError(f"{home.config} cannot be written: {_why(error)}") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
+    make_private_folder(home.root)
+    write_atomic(home.config, "".join(lines).encode(), mode=PRIVATE)  # private: a database URL may hold a password
 
 
 def _complaints(error: ValidationError) -> str:
@@ -105,5 +90,5 @@ def _complaints(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "it is not UTF-8"
+def _where(error: UnicodeDecodeError | tomllib.TOMLDecodeError) -> str:
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
