@@ -1,1 +1,8 @@
-"""What a node remembers: audit, handles and generations, in SQLite or PostgreSQL."""
+"""What a node remembers: audit, handles and questions, in SQLite or PostgreSQL. The only room that speaks SQL."""
+
+from __future__ import annotations
+
+from node.store.records import AuditEntry, Direction, HandleRecord, ProvinceState, QuestionRecord
+from node.store.store import Store, open_store
+
+__all__ = ["AuditEntry", "Direction", "HandleRecord", "ProvinceState", "QuestionRecord", "Store", "open_store"]

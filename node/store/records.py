@@ -1,0 +1,82 @@
+"""The rows a node keeps, as plain values. None of them has room for a name, a date of birth or a place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Direction(StrEnum):
+    """Whether this node asked the peer or answered it."""
+
+    ASKED = "asked"
+    ANSWERED = "answered"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One question as this node saw it, kept for good.
+
+    peer: code of the other province. outcome: what was answered (`answered`, `refused`, ...), reason: why not.
+    What a malformed question did not carry is None; a value outside its limit is never copied here, because the
+    audit would then hold whatever a stranger wrote into it. number: given by the store, ascending; None before.
+    """
+
+    at: datetime
+    direction: Direction
+    peer: str
+    method: str
+    purpose: str
+    outcome: str
+    request_sha256: bytes
+    reason: str | None = None
+    case_reference: str | None = None
+    operator_pseudonym: bytes | None = None
+    nonce: bytes | None = None
+    generation: str | None = None
+    schema_fingerprint: bytes | None = None
+    key_epoch: int | None = None
+    duration_ms: int | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandleRecord:
+    """What an opaque handle stands for, known to the answering node alone.
+
+    question_nonce and peer: the question it was given out for, and to whom. record_id: the registry's own id.
+    """
+
+    handle: bytes = field(repr=False)
+    question_nonce: bytes
+    peer: str
+    record_id: str = field(repr=False)
+    generation: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProvinceState:
+    """How one province stands in a question: its state (`answered`, `timed_out`, ...) and posterior share."""
+
+    province: str
+    state: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRecord:
+    """One question this node asked, and what came of it. none_probability: share of "in no registry"."""
+
+    question_id: bytes
+    case_reference: str
+    at: datetime
+    outcome: str
+    province: str | None
+    none_probability: float
+    provinces: tuple[ProvinceState, ...]

@@ -1,0 +1,163 @@
+"""The node's memory, as the rest of the node sees it: plain records in, plain records out."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import delete, insert, select
+
+from node.store import tables
+from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
+from node.store.faults import fault, translated
+from node.store.records import AuditEntry, Direction, HandleRecord, QuestionRecord
+from node.store.schema import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+WAIT_S: Final = 5.0  # a writer waits this long for another; well inside the 60 s a question may take
+_FORGET_BATCH: Final = 100  # expired handles removed per answer: twenty times what an answer adds
+
+
+def open_store(url: str, *, wait_s: float = WAIT_S) -> Store:
+    """Open the database, bringing it to the present schema version first; safe when several processes open at once.
+
+    Raises ConfigError for a URL that cannot be used; StoreError when the database is gone, locked, read-only,
+    of a newer version, or not a Pulang node's.
+    """
+    parsed = parse_url(url)
+    place, path = place_of(parsed), sqlite_path(parsed)
+    engine = make_engine(parsed, wait_s=wait_s)
+    try:
+        with translated(place):
+            migrate(engine, path, place, wait_s=wait_s)
+        return Store(engine, path, place)
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+class Store:
+    """An open database. Every method may be called from any thread; what it wrote is durable when it returns."""
+
+    def __init__(self, engine: Engine, path: Path | None, place: str) -> None:
+        self._engine = engine
+        self._path = path
+        self._place = place
+        self._identity = _identity(path)
+
+    def record_answer(self, entry: AuditEntry, handles: Sequence[HandleRecord] = ()) -> None:
+        """Append the audit row together with the handles given out, in one transaction: all of it or nothing.
+
+        Call it before the answer leaves. Raises StoreError when it could not be made durable; then nothing may leave.
+        """
+        with self._write() as connection:
+            connection.execute(insert(tables.audit), _audit_row(entry))
+            if handles:
+                connection.execute(insert(tables.handles), [_handle_row(handle) for handle in handles])
+            _forget_expired(connection, entry.at)
+
+    def record_question(self, entry: AuditEntry, question: QuestionRecord) -> None:
+        """Append the audit row of a question this node asked, together with what came of it."""
+        row = asdict(question)
+        states = row.pop("provinces")
+        with self._write() as connection:
+            connection.execute(insert(tables.audit), _audit_row(entry))
+            connection.execute(insert(tables.questions), row)
+            if states:
+                connection.execute(
+                    insert(tables.question_provinces),
+                    [{"question_id": question.question_id, **state} for state in states],
+                )
+
+    def resolve_handle(self, handle: bytes, now: datetime) -> HandleRecord | None:
+        """Return what a handle stands for; None when it was never given out, or has expired."""
+        columns = tables.handles.c
+        with self._read() as connection:
+            found = connection.execute(
+                select(tables.handles).where(columns.handle_sha256 == _sha256(handle), columns.expires_at > now)
+            ).one_or_none()
+        if found is None:
+            return None
+        values = {key: value for key, value in found._mapping.items() if key != "handle_sha256"}  # noqa: SLF001
+        return HandleRecord(handle=handle, **values)
+
+    def audit_entries(self, since: int = 0, limit: int = 1000) -> tuple[AuditEntry, ...]:
+        """Return up to `limit` audit rows whose number is above `since`, oldest first."""
+        query = select(tables.audit).where(tables.audit.c.number > since).order_by(tables.audit.c.number).limit(limit)
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return tuple(AuditEntry(**{**row, "direction": Direction(row["direction"])}) for row in rows)
+
+    def ping(self) -> None:
+        """Return when an answer could be recorded now; raise the StoreError that recording it would raise."""
+        with self._write() as connection:
+            # SQLite finds out at BEGIN IMMEDIATE; PostgreSQL refuses the FOR UPDATE where it would refuse a write.
+            connection.execute(select(tables.handles.c.peer).limit(0).with_for_update())
+
+    def close(self) -> None:
+        """Let go of every connection. The store is not used afterwards."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with translated(self._place), self._engine.begin() as connection:
+            yield connection
+            self._require_same_file()
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with translated(self._place), self._engine.connect() as connection:
+            yield connection.execution_options(**READ)
+            self._require_same_file()
+
+    def _require_same_file(self) -> None:
+        # SQLite goes on writing to a deleted or replaced file without complaint: rows committed to nowhere.
+        if self._identity is not None and _identity(self._path) != self._identity:
+            raise fault("gone", self._place)
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Return device and inode of the SQLite file; (0, 0) when it is not there, None for PostgreSQL."""
+    if path is None:
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)
+
+
+def _audit_row(entry: AuditEntry) -> dict[str, Any]:
+    row = asdict(entry)
+    del row["number"]
+    return row
+
+
+def _handle_row(record: HandleRecord) -> dict[str, Any]:
+    row = asdict(record)
+    row["handle_sha256"] = _sha256(row.pop("handle"))
+    return row
+
+
+def _forget_expired(connection: Connection, now: datetime) -> None:
+    # Rows another answer is removing at this moment are skipped: two answers must not wait for each other here.
+    columns = tables.handles.c
+    expired = (
+        select(columns.handle_sha256)
+        .where(columns.expires_at <= now)
+        .limit(_FORGET_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    connection.execute(delete(tables.handles).where(columns.handle_sha256.in_(expired)))
+
+
+def _sha256(handle: bytes) -> bytes:
+    return hashlib.sha256(handle).digest()

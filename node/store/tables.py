@@ -1,0 +1,112 @@
+"""The tables as the present schema version has them; the migrations under `migrations/` build them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+VERSION_TABLE = "pulang_version"
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on both sides; a naive one is refused, because nobody could say what it meant."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Turn an aware datetime to UTC before it is written."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone cannot be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Give back an aware UTC datetime; SQLite keeps no zone, PostgreSQL answers in the session's."""
+        if value is None:
+            return None
+        stored: datetime = value
+        return stored.replace(tzinfo=UTC) if stored.tzinfo is None else stored.astimezone(UTC)
+
+
+metadata = MetaData()
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("direction", String(8), nullable=False),
+    Column("peer", String(8), nullable=False),
+    Column("method", String(32), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("reason", String(200)),
+    Column("case_reference", String(64)),
+    Column("operator_pseudonym", LargeBinary(32)),
+    Column("nonce", LargeBinary(32)),
+    Column("request_sha256", LargeBinary(32), nullable=False),
+    Column("generation", String(32)),
+    Column("schema_fingerprint", LargeBinary(32)),
+    Column("key_epoch", Integer),
+    Column("duration_ms", Integer),
+    CheckConstraint("direction IN ('asked', 'answered')", name="audit_direction"),
+    CheckConstraint("length(request_sha256) = 32", name="audit_request_sha256"),
+    sqlite_autoincrement=True,  # a number is never given twice, not even after the newest row was lost
+)
+
+# Only the handle's hash is kept: whoever reads a stolen copy of the database cannot present a handle to us.
+handles = Table(
+    "handles",
+    metadata,
+    Column("handle_sha256", LargeBinary(32), primary_key=True),
+    Column("question_nonce", LargeBinary(32), nullable=False),
+    Column("peer", String(8), nullable=False),
+    Column("record_id", String(200), nullable=False),
+    Column("generation", String(32), nullable=False),
+    Column("issued_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Index("handles_expires_at", "expires_at"),
+)
+
+questions = Table(
+    "questions",
+    metadata,
+    Column("question_id", LargeBinary(32), primary_key=True),
+    Column("case_reference", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("province", String(8)),
+    Column("none_probability", Float, nullable=False),
+)
+
+question_provinces = Table(
+    "question_provinces",
+    metadata,
+    Column("question_id", LargeBinary(32), ForeignKey("questions.question_id"), primary_key=True),
+    Column("province", String(8), primary_key=True),
+    Column("state", String(32), nullable=False),
+    Column("probability", Float, nullable=False),
+)
+
+version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
