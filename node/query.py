@@ -1,0 +1,246 @@
+"""Asking: encode the client once, ask every province at the same moment, and conclude from what came back in time.
+
+Knows neither gRPC nor SQL: everything outside comes in through the ports of a `Desk`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from matching.encoding import client_warnings, encode_client
+from matching.posterior import Outcome, combine, decide
+from node.errors import (
+    NodeError,
+    PeerBusyError,
+    PeerContractError,
+    PeerError,
+    PeerRefusedError,
+    PeerTimeoutError,
+    PeerUnreachableError,
+)
+from node.findings import Accepted, Concluded, Find, Finding, Heard, ProvinceState, Warned
+from node.messages import (
+    NONCE_BYTES,
+    Answer,
+    Answered,
+    Busy,
+    NeedMore,
+    Purpose,
+    Question,
+    QuestionHeader,
+    Refused,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from matching.keys import FieldKeys
+    from matching.posterior import Candidate, Posterior
+    from matching.question import Client, EncodedQuery
+    from matching.weights import MatchModel
+
+SHOWN_FINDS: Final = 5  # groups of equal candidates told to the caseworker; more is a list to browse, not an answer
+MAX_DETAIL_CHARS: Final = 200
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What asking needs of its node.
+
+    province: the own code. members: code -> name of every province, own one included. ask: puts the question to one
+    of them, the own registry included; ends by the question's deadline or raises a PeerError. opened: makes the
+    question durable before anything is sent. closed: the same for its outcome and every province's.
+    """
+
+    province: str
+    members: Mapping[str, str]
+    keys: FieldKeys = field(repr=False)
+    model: MatchModel
+    ask: Callable[[str, Question], Awaitable[Answer]]
+    opened: Callable[[Question], Awaitable[None]]
+    closed: Callable[[Question, Concluded], Awaitable[None]]
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What a caseworker wants to know, and who asks. case_reference None: make one."""
+
+    client: Client
+    purpose: Purpose
+    operator_pseudonym: bytes
+    timeout_s: float
+    case_reference: str | None = None
+
+
+async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncIterator[Finding]:
+    """Ask every province about a client; yield what happens as it happens, `Concluded` last.
+
+    Raises FieldValueError for a client that cannot be asked about, and StoreError when the question cannot be
+    recorded: in both cases before anything was sent.
+    """
+    started = monotonic()
+    now = desk.now()
+    query = encode_client(inquiry.client, desk.keys, now.date())
+    for warning in _warnings(inquiry.client, query):
+        yield warning
+    question = Question(
+        header=QuestionHeader(
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            case_reference=inquiry.case_reference or new_case_reference(now),
+            purpose=inquiry.purpose,
+            operator_pseudonym=inquiry.operator_pseudonym,
+            issued_at=now,
+            deadline=now + timedelta(seconds=inquiry.timeout_s),
+        ),
+        query=query,
+    )
+    # Recorded before it is sent: a question nobody can account for must not be asked.
+    await desk.opened(question)
+    yield Accepted(question.header.case_reference, desk.province, dict(desk.members), inquiry.timeout_s)
+
+    heard: dict[str, Heard] = {}
+    answers: dict[str, Answered] = {}
+    # The question has one deadline, and it runs from here: recording it took its share.
+    tasks = {
+        asyncio.create_task(_ask_one(desk, code, question, started + inquiry.timeout_s)): code for code in desk.members
+    }
+    try:
+        for next_done in asyncio.as_completed(tasks):
+            report, answer = await next_done
+            heard[report.code] = report
+            if answer is not None:
+                answers[report.code] = answer
+            yield report
+    finally:
+        for task in tasks:
+            task.cancel()
+    concluded = conclude(question, answers, heard, desk.model, elapsed_ms=_ms_since(started))
+    await desk.closed(question, concluded)
+    yield concluded
+
+
+def conclude(
+    question: Question,
+    answers: Mapping[str, Answered],
+    heard: Mapping[str, Heard],
+    model: MatchModel,
+    *,
+    elapsed_ms: int,
+) -> Concluded:
+    """Weigh all answers together. A province without one keeps its share of doubt; it never counts as "none here"."""
+    silent = [code for code in heard if code not in answers]
+    posterior = combine({code: answer.evidence for code, answer in answers.items()}, silent, model, question.query)
+    decision = decide(posterior, model)
+    return Concluded(
+        case=question.header.case_reference,
+        outcome=str(decision.outcome),
+        province=decision.province if decision.outcome is Outcome.HOME_FOUND else None,
+        ask_for=decision.ask_for,
+        provinces=dict(sorted(posterior.provinces.items(), key=lambda item: (-item[1], item[0]))),
+        none=posterior.none,
+        unanswered=dict(posterior.unanswered),
+        heard=tuple(heard[code] for code in sorted(heard)),
+        finds=_finds(posterior, answers, model),
+        ms=elapsed_ms,
+    )
+
+
+def new_case_reference(now: datetime) -> str:
+    """Return a fresh reference like K-20261122-7f3a9c: the day, and enough chance for that day's cases."""
+    return f"K-{now:%Y%m%d}-{secrets.token_hex(3)}"
+
+
+async def _ask_one(desk: Desk, code: str, question: Question, deadline: float) -> tuple[Heard, Answered | None]:
+    """Ask one province; whatever happens becomes a state, so that no province can spoil another's answer."""
+    started = monotonic()
+    try:
+        async with asyncio.timeout(deadline - started):
+            answer = await desk.ask(code, question)
+    except TimeoutError:
+        return Heard(code, ProvinceState.TIMED_OUT, _ms_since(started)), None
+    except PeerError as error:
+        return _peer_error(code, error, _ms_since(started)), None
+    except NodeError as error:
+        return Heard(code, ProvinceState.UNAVAILABLE, _ms_since(started), _sentence(str(error))), None
+    except Exception as error:  # noqa: BLE001 - a bug with one province must not cost the others' answers
+        request = secrets.token_hex(4)
+        _log.error("asking_failed", province=code, kind=type(error).__name__, request=request, exc_info=False)
+        return Heard(code, ProvinceState.FAILED, _ms_since(started), f"request {request} in the node's log"), None
+    return _answer(code, answer, _ms_since(started)), answer if isinstance(answer, Answered) else None
+
+
+def _answer(code: str, answer: Answer, ms: int) -> Heard:
+    match answer:
+        case Answered():
+            return Heard(code, ProvinceState.ANSWERED, ms)
+        case NeedMore(attributes=attributes):
+            return Heard(code, ProvinceState.NEED_MORE, ms, attributes=tuple(map(_sentence, attributes)))
+        case Busy(retry_after_s=retry_after_s):
+            return Heard(code, ProvinceState.BUSY, ms, retry_after_s=retry_after_s)
+        case Refused(detail=detail):
+            return Heard(code, ProvinceState.REFUSED, ms, _sentence(detail))
+        case Unavailable(detail=detail):
+            return Heard(code, ProvinceState.UNAVAILABLE, ms, _sentence(detail))
+
+
+# Most specific first, as in the other tables; a PeerError of no listed kind was never reached.
+_PEER_STATES: Final[tuple[tuple[type[PeerError], ProvinceState], ...]] = (
+    (PeerTimeoutError, ProvinceState.TIMED_OUT),
+    (PeerRefusedError, ProvinceState.REFUSED),
+    (PeerBusyError, ProvinceState.BUSY),
+    (PeerContractError, ProvinceState.BROKE_CONTRACT),
+    (PeerUnreachableError, ProvinceState.UNREACHABLE),
+)
+
+
+def _peer_error(code: str, error: PeerError, ms: int) -> Heard:
+    state = next((state for kind, state in _PEER_STATES if isinstance(error, kind)), ProvinceState.UNREACHABLE)
+    return Heard(code, state, ms, _sentence(str(error)))
+
+
+def _sentence(text: str) -> str:
+    # It may come from a peer and ends on a terminal: no control characters, no essays.
+    return "".join(char for char in text if char.isprintable())[:MAX_DETAIL_CHARS]
+
+
+def _warnings(client: Client, query: EncodedQuery) -> list[Warned]:
+    warnings = [Warned(warning.field, warning.reason) for warning in client_warnings(client)]
+    warned = {warning.field for warning in warnings}
+    # A parent's name of titles alone, a place of punctuation alone: said, and yet nothing to ask with.
+    for name in ("mother_name", "father_name", "birthplace", "sex"):
+        if getattr(client, name) and getattr(query, name) is None and name not in warned:
+            warnings.append(Warned(name, "unusable"))
+    return warnings
+
+
+def _finds(posterior: Posterior, answers: Mapping[str, Answered], model: MatchModel) -> tuple[Find, ...]:
+    return tuple(
+        _find(candidate, answers[candidate.province], model) for candidate in posterior.candidates[:SHOWN_FINDS]
+    )
+
+
+def _find(candidate: Candidate, answer: Answered, model: MatchModel) -> Find:
+    levels = answer.evidence.class_levels[candidate.class_index]
+    missing = {name for name, level in zip(model.schema.field_names, levels, strict=True) if level == 0}
+    return Find(
+        province=candidate.province,
+        persons=candidate.count,
+        probability=candidate.probability,
+        handles=tuple(handle.handle.hex() for handle in answer.handles if handle.class_index == candidate.class_index),
+        bits={name: None if name in missing else bits for name, bits in candidate.field_bits.items()},
+    )
+
+
+def _ms_since(started: float) -> int:
+    return round(1000 * (monotonic() - started))
