@@ -53,14 +53,6 @@ class QuestionHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question as it reached this node."""
-
-    header: QuestionHeader
-    query: EncodedQuery
-
-
-@dataclass(frozen=True, slots=True)
 class Handle:
     """A candidate, named so that only the answering province knows who it is.
 
@@ -109,3 +101,17 @@ class Unavailable:
 
 
 Answer = Answered | NeedMore | Busy | Refused | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedQuestion:
+    """A question as it reached this node.
+
+    request_sha256: of the bytes received. header, identity (schema fingerprint, key epoch): None when they break the
+    contract. content: the client's encodings, or why they were not read.
+    """
+
+    request_sha256: bytes
+    header: QuestionHeader | None
+    identity: tuple[bytes, int] | None
+    content: EncodedQuery | Refused

@@ -1,0 +1,245 @@
+"""Answering a peer's question: policy, search, audit, answer, in this order."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from matching.question import HANDLE_BYTES, EncodedQuery
+from node.errors import AccessDeniedError, StoreError
+from node.messages import (
+    MAX_CLOCK_SKEW,
+    Answer,
+    Answered,
+    Busy,
+    Handle,
+    NeedMore,
+    Refused,
+    RefusalReason,
+    Unavailable,
+)
+from node.policy import Method, require_allowed
+from node.store import AuditEntry, Direction, HandleRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from matching.question import SearchResult
+    from matching.weights import MatchModel
+    from node.generation import Generation, Generations
+    from node.messages import ReceivedQuestion
+    from node.store import Store
+
+MAX_QUESTIONS_PER_CALLER: Final = 4  # at the same moment; one province's flood leaves room for the others
+MAX_QUESTIONS: Final = 64  # at the same moment, of all callers: bounds the memory that waiting questions hold
+RETRY_AFTER_S: Final = 1.0
+HANDLE_LIFETIME: Final = timedelta(days=7)  # a return is begun within days; after that, ask again
+
+NO_REGISTRY: Final = "no registry imported yet"
+NO_AUDIT: Final = "the audit cannot be written"
+STOPPING: Final = "the node is stopping"
+
+_log = structlog.get_logger(__name__)
+
+
+class _StoppedError(Exception):
+    """The asker has stopped waiting."""
+
+
+@dataclass(slots=True)
+class _Patience:
+    """How long the asker waits: until its deadline, or until it hangs up."""
+
+    expires_at: float  # of time.monotonic
+    hung_up: bool = False
+
+    def check(self) -> None:
+        """Raise _StoppedError when nobody waits for the answer any more."""
+        if self.hung_up or time.monotonic() >= self.expires_at:
+            raise _StoppedError
+
+
+class AnsweringService:
+    """Answers questions from one registry. Searches run on threads of their own, off the event loop."""
+
+    def __init__(
+        self,
+        *,
+        generations: Generations,
+        model: MatchModel,
+        store: Store,
+        now: Callable[[], datetime],
+        threads: int,
+    ) -> None:
+        self._generations = generations
+        self._model = model
+        self._store = store
+        self._now = now
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._waiting: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    async def answer(self, caller: str, question: ReceivedQuestion, *, time_left_s: float) -> Answer:
+        """Answer one question of a member whose identity has been verified.
+
+        The audit row and the handles are committed before this returns; where they cannot be, the answer is
+        Unavailable. Raises TimeoutError when `time_left_s` ran out first.
+        """
+        if not self._enter(caller):
+            return Busy(RETRY_AFTER_S)  # not audited: nothing was read, and a flood must not fill the disk
+        patience = _Patience(time.monotonic() + time_left_s)
+        try:
+            task = self._threads.submit(self._answer_within, caller, question, patience)
+        except RuntimeError:  # the pool is closed
+            self._leave(caller)
+            return Unavailable(STOPPING)
+        task.add_done_callback(lambda _: self._leave(caller))
+        try:
+            return await asyncio.wrap_future(task)
+        except _StoppedError:
+            raise TimeoutError from None
+        finally:
+            patience.hung_up = True
+
+    def close(self) -> None:
+        """End after the searches that are running."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _answer_within(self, caller: str, question: ReceivedQuestion, patience: _Patience) -> Answer:
+        started = time.monotonic()
+        with self._generations.lease() as generation:
+            answer: Answer | None
+            handles: Sequence[HandleRecord] = ()
+            try:
+                answer, handles = self._decide(caller, question, generation, patience)
+            except _StoppedError:
+                answer = None
+            entry = self._entry(caller, question, answer, generation, duration_s=time.monotonic() - started)
+            try:
+                self._store.record_answer(entry, handles)
+            except StoreError as error:
+                _log.error("answer_withheld", peer=caller, reason=str(error))
+                return Unavailable(NO_AUDIT)
+        if answer is None:
+            raise _StoppedError
+        return answer
+
+    def _decide(
+        self, caller: str, question: ReceivedQuestion, generation: Generation | None, patience: _Patience
+    ) -> tuple[Answer, Sequence[HandleRecord]]:
+        patience.check()
+        if (refused := refusal(caller, question, self._now())) is not None:
+            return refused, ()
+        if generation is None:
+            return Unavailable(NO_REGISTRY), ()
+        query = question.content
+        assert isinstance(query, EncodedQuery)
+        result = generation.index.search(query, self._model, check=patience.check)
+        return self._hand_out(caller, question, generation, result)
+
+    def _hand_out(
+        self, caller: str, question: ReceivedQuestion, generation: Generation, result: SearchResult
+    ) -> tuple[Answered, Sequence[HandleRecord]]:
+        """Give every candidate a fresh handle, so that nothing about a person is the same in two answers."""
+        assert question.header is not None
+        now = self._now()
+        handles: list[Handle] = []
+        records: list[HandleRecord] = []
+        for class_index, row in result.candidates:
+            handle = secrets.token_bytes(HANDLE_BYTES)
+            handles.append(Handle(handle, class_index))
+            records.append(
+                HandleRecord(
+                    handle=handle,
+                    question_nonce=question.header.nonce,
+                    peer=caller,
+                    record_id=generation.index.record_id(row),
+                    generation=generation.name,
+                    issued_at=now,
+                    expires_at=now + HANDLE_LIFETIME,
+                )
+            )
+        return Answered(result.evidence, tuple(handles)), records
+
+    def _entry(
+        self,
+        caller: str,
+        question: ReceivedQuestion,
+        answer: Answer | None,
+        generation: Generation | None,
+        *,
+        duration_s: float,
+    ) -> AuditEntry:
+        header = question.header
+        identity = question.identity
+        return AuditEntry(
+            at=self._now(),
+            direction=Direction.ANSWERED,
+            peer=caller,
+            method=Method.ASK,
+            purpose=header.purpose if header else "unknown",
+            outcome=OUTCOMES[type(answer)],
+            reason=_reason(answer),
+            request_sha256=question.request_sha256,
+            case_reference=header.case_reference if header else None,
+            operator_pseudonym=header.operator_pseudonym if header else None,
+            nonce=header.nonce if header else None,
+            generation=generation.name if generation else None,
+            schema_fingerprint=identity[0] if identity else None,
+            key_epoch=identity[1] if identity else None,
+            duration_ms=round(duration_s * 1000),
+        )
+
+    def _enter(self, caller: str) -> bool:
+        with self._lock:
+            if self._waiting[caller] >= MAX_QUESTIONS_PER_CALLER or self._waiting.total() >= MAX_QUESTIONS:
+                return False
+            self._waiting[caller] += 1
+            return True
+
+    def _leave(self, caller: str) -> None:
+        with self._lock:
+            self._waiting[caller] -= 1
+
+
+def refusal(caller: str, question: ReceivedQuestion, now: datetime) -> Refused | None:
+    """Return why a question is refused before any search, None when it may be answered."""
+    header = question.header
+    if header is not None:
+        try:
+            require_allowed(caller, Method.ASK, header.purpose)
+        except AccessDeniedError:
+            return Refused(RefusalReason.NOT_ALLOWED, "the policy does not allow this purpose")
+        if abs(now - header.issued_at) > MAX_CLOCK_SKEW:
+            return Refused(RefusalReason.CLOCK, "issued_at is more than 300 s from the answering node's clock")
+    return question.content if isinstance(question.content, Refused) else None
+
+
+# What the audit calls an outcome; None is a question whose asker stopped waiting.
+OUTCOMES: Final[dict[type[Answer | None], str]] = {
+    Answered: "answered",
+    NeedMore: "need_more",
+    Refused: "refused",
+    Unavailable: "unavailable",
+    type(None): "timed_out",
+}
+
+
+def _reason(answer: Answer | None) -> str | None:
+    match answer:
+        case Refused(reason, detail):
+            return f"{reason}: {detail}"
+        case Unavailable(detail):
+            return detail
+        case _:
+            return None
