@@ -18,9 +18,11 @@ MAX_SEARCH_THREADS: Final = 64
 MAX_FILE_BYTES: Final = 64 * 1024
 
 # The federation's name stands in certificates, as trust domain of the URI and as parent of every server name.
-FederationName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$")
-]
+FEDERATION_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
+FederationName = Annotated[str, StringConstraints(pattern=FEDERATION_PATTERN)]
+
+PROVINCE_PATTERN: Final = r"^[1-9][0-9]$"  # Kemendagri code, two digits
+ProvinceCode = Annotated[str, StringConstraints(pattern=PROVINCE_PATTERN)]
 
 
 def _check_address(text: str) -> str:
@@ -32,15 +34,18 @@ def _check_address(text: str) -> str:
     return text
 
 
+Address = Annotated[str, AfterValidator(_check_address)]  # host:port
+
+
 class NodeConfig(BaseModel):
     """Settings of one node; a key that is not listed here is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     federation: FederationName
-    province: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]$")]
+    province: ProvinceCode
     """Kemendagri code of the node's own province, two digits."""
-    listen: Annotated[str, AfterValidator(_check_address)] = "127.0.0.1:7035"
+    listen: Address = "127.0.0.1:7035"
     """Address on which other provinces reach this node, host:port."""
     key_epoch: Annotated[int, Field(ge=1, le=2**32 - 1)] = 1
     """Epoch of the linkage key that encodes the index and the questions."""
