@@ -85,6 +85,7 @@ EXIT_USAGE: Final = 2  # the command line cannot be understood
 EXIT_AMBIGUOUS: Final = 10  # find: several homes are possible; the answer names the next question to ask
 EXIT_NOT_REGISTERED: Final = 11  # find: every province answered, and none of them has the client
 EXIT_INCOMPLETE: Final = 12  # find: some provinces did not answer
+EXIT_RENEW: Final = 20  # cert status: valid, and less than a third of its life is left
 EXIT_DATA: Final = 65  # input data are wrong
 EXIT_UNAVAILABLE: Final = 69  # a node or a peer cannot be reached
 EXIT_STORE: Final = 74  # database or index files cannot be used

@@ -22,7 +22,7 @@ class NodeHome:
 
     @property
     def pki(self) -> Path:
-        """key.pem (0600), cert.pem (leaf first, then its chain), root.pem."""
+        """next.pem, current.pem, previous.pem (0600: a key and its chain in one file), root.pem."""
         return self.root / "pki"
 
     @property

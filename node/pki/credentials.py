@@ -1,0 +1,269 @@
+"""A node's own key, certificate and roots: how they come into its folder, and how they are loaded from it.
+
+Slots in <home>/pki, each one file so that key and certificate can never be torn apart:
+next.pem (key that waits for its certificate), current.pem (key, certificate, chain), previous.pem, root.pem.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from node.config import load_config
+from node.errors import ConfigError, TrustError
+from node.files import PRIVATE, PUBLIC, make_private_folder, read_file, read_private, write_atomic
+from node.pki.identity import Identity
+from node.pki.trust import MAX_CHAIN_PEM_BYTES, VerifiedLeaf, read_certificates, read_roots, verify_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+    from pathlib import Path
+
+    from node.home import NodeHome
+
+CERTIFICATE_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+REQUEST_HINT: Final = "`pulang cert request`, have it issued, then `pulang cert install`"
+RENEW_AT_LEFT: Final = 1 / 3  # of its life: late enough not to nag, early enough for a letter and a holiday
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the node shows to others, and by which roots it judges them."""
+
+    key_pem: bytes = field(repr=False)
+    chain_pem: bytes
+    roots_pem: bytes
+    province: str
+    federation: str
+    not_before: datetime
+    not_after: datetime
+
+
+def load_credentials(home: NodeHome, now: datetime) -> Credentials:
+    """Load the current slot and judge it as a peer would.
+
+    Raises ConfigError (missing, half-written), TrustError (readable by others, key and certificate do not belong
+    together, foreign root, another province's) or CertificateExpiredError.
+    """
+    credentials, leaf = _load_current(home)
+    leaf.check_validity(now)
+    return credentials
+
+
+def request_certificate(home: NodeHome, *, discard: bool = False) -> bytes:
+    """Make a new key in the `next` slot and return the PEM request for it. The key never leaves the folder.
+
+    A key that waits already is refused, or thrown away with `discard`. Raises ConfigError or StoreError.
+    """
+    identity = _own_identity(home)
+    slot = _next(home)
+    if slot.exists() and not discard:
+        raise ConfigError(
+            f"{slot} holds a key that still waits for its certificate",
+            hint="install that certificate, or begin anew with --discard",
+        )
+    key = generate_private_key(SECP256R1())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, identity.server_name)]))
+        .add_extension(identity.subject_alternative_name, critical=False)
+        .sign(key, SHA256())
+    )
+    make_private_folder(home.pki)
+    write_atomic(slot, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=PRIVATE, replace=True)
+    return request.public_bytes(Encoding.PEM)
+
+
+def install_certificate(
+    home: NodeHome, chain_pem: bytes, now: datetime, *, roots_pem: bytes | None = None, replace_roots: bool = False
+) -> Credentials:
+    """Check a certificate against the waiting key, the roots and this node's province; make it the current one.
+
+    The slot before stays as previous.pem. Killed at any moment, the node still has a whole current slot, and the same
+    install succeeds when run again. Raises ConfigError, TrustError or CertificateExpiredError; nothing is changed then.
+    """
+    roots = _roots_to_trust(home, roots_pem, replace_roots=replace_roots)
+    chain = read_certificates(chain_pem, "the certificate file")
+    leaf = _judge(home, chain, read_roots(roots, "the root file"))
+    leaf.check_validity(now)
+    slot, key_pem = _slot_of_key(home, chain[0])
+
+    # Roots first: between the two writes the old certificate must still find its root, so a rolled bundle holds both.
+    write_atomic(_roots(home), roots, mode=PUBLIC, replace=True)
+    current = _current(home)
+    content = key_pem + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+    before = current.read_bytes() if current.exists() else content
+    if before != content:
+        write_atomic(_previous(home), before, mode=PRIVATE, replace=True)
+    write_atomic(current, content, mode=PRIVATE, replace=True)
+    if slot == _next(home):
+        slot.unlink()
+    return load_credentials(home, now)
+
+
+class CertificateState(StrEnum):
+    """What an admin must do about a node's certificate: nothing, soon something, or now."""
+
+    VALID = "valid"
+    RENEW = "renew"
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """A node's certificate at one moment. Times are None while there is none."""
+
+    identity: Identity
+    state: CertificateState
+    is_pending: bool
+    """A key waits for its certificate."""
+    serial: int | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    left: timedelta | None = None
+    """Negative once it has expired."""
+    root_fingerprints: tuple[str, ...] = ()
+    """SHA-256 of each trusted root, hexadecimal."""
+
+
+def certificate_status(home: NodeHome, now: datetime) -> CertificateStatus:
+    """Judge the current slot without refusing an expired one. Raises ConfigError or TrustError for a broken one."""
+    identity = _own_identity(home)
+    is_pending = _next(home).exists()
+    if not _current(home).exists():
+        return CertificateStatus(identity, CertificateState.ABSENT, is_pending)
+    credentials, leaf = _load_current(home)
+    left = leaf.not_after - now
+    if now < leaf.not_before:
+        state = CertificateState.NOT_YET_VALID
+    elif now >= leaf.not_after:
+        state = CertificateState.EXPIRED
+    elif left < (leaf.not_after - leaf.not_before) * RENEW_AT_LEFT:
+        state = CertificateState.RENEW
+    else:
+        state = CertificateState.VALID
+    return CertificateStatus(
+        identity=leaf.identity,
+        state=state,
+        is_pending=is_pending,
+        serial=read_certificates(credentials.chain_pem, "the certificate")[0].serial_number,
+        not_before=leaf.not_before,
+        not_after=leaf.not_after,
+        left=left,
+        root_fingerprints=tuple(fingerprint(root) for root in read_roots(credentials.roots_pem, "the root file")),
+    )
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate, hexadecimal: `openssl x509 -fingerprint -sha256` without colons."""
+    return certificate.fingerprint(SHA256()).hex()
+
+
+def _load_current(home: NodeHome) -> tuple[Credentials, VerifiedLeaf]:
+    path = _current(home)
+    content = read_private(path, limit=MAX_CHAIN_PEM_BYTES, hint=REQUEST_HINT)
+    key = _read_key(content, path)
+    chain_pem = content[content.find(CERTIFICATE_BEGIN) :] if CERTIFICATE_BEGIN in content else b""
+    chain = read_certificates(chain_pem, f"{path} beside its key")
+    if chain[0].public_key() != key.public_key():
+        raise TrustError(f"the key and the certificate in {path} do not belong together", hint=REQUEST_HINT)
+    roots_pem = read_file(_roots(home), limit=MAX_CHAIN_PEM_BYTES, hint="`pulang cert install` with --root root.pem")
+    leaf = _judge(home, chain, read_roots(roots_pem, str(_roots(home))))
+    credentials = Credentials(
+        key_pem=content[: -len(chain_pem)],
+        chain_pem=chain_pem,
+        roots_pem=roots_pem,
+        province=leaf.identity.province,
+        federation=leaf.identity.federation,
+        not_before=leaf.not_before,
+        not_after=leaf.not_after,
+    )
+    return credentials, leaf
+
+
+def _judge(home: NodeHome, chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> VerifiedLeaf:
+    """Verify a chain and that it speaks for the province this folder belongs to."""
+    leaf = verify_chain(chain, roots)
+    own = _own_identity(home)
+    if leaf.identity != own:
+        raise TrustError(
+            f"the certificate is of {leaf.identity}, and this node is {own}",
+            hint=f"install it on its own node, or correct {home.config}",
+        )
+    return leaf
+
+
+def _roots_to_trust(home: NodeHome, offered: bytes | None, *, replace_roots: bool) -> bytes:
+    path = _roots(home)
+    if not path.exists():
+        if offered is None:
+            raise ConfigError("this node has no root yet", hint="give the authority's root.pem with --root")
+        return offered
+    installed = read_file(path, limit=MAX_CHAIN_PEM_BYTES)
+    if offered is None or replace_roots:
+        return offered or installed
+    if set(read_roots(offered, "the root file")) != set(read_roots(installed, str(path))):
+        raise TrustError(
+            "the root file is not the root this node trusts",
+            hint="ask the authority by another channel; if its root has really changed: --replace-root",
+        )
+    return installed
+
+
+def _slot_of_key(home: NodeHome, leaf: x509.Certificate) -> tuple[Path, bytes]:
+    """Return the slot whose key the certificate was made for: the waiting one, or on a repeated install the current."""
+    for slot in (_next(home), _current(home)):
+        if slot.exists():
+            content = read_private(slot, limit=MAX_CHAIN_PEM_BYTES)
+            if _read_key(content, slot).public_key() == leaf.public_key():
+                return slot, content.partition(CERTIFICATE_BEGIN)[0]
+    raise TrustError(
+        "the certificate was not made for the key that waits on this node",
+        hint="send the newest request to the authority and install what comes back",
+    )
+
+
+def _read_key(content: bytes, path: Path) -> EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None  # the library's text may describe the key: ours says only where
+    if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
+        raise ConfigError(f"{path} does not begin with a whole P-256 private key", hint=REQUEST_HINT)
+    return key
+
+
+def _own_identity(home: NodeHome) -> Identity:
+    config = load_config(home)
+    return Identity(config.federation, config.province)
+
+
+def _next(home: NodeHome) -> Path:
+    return home.pki / "next.pem"
+
+
+def _current(home: NodeHome) -> Path:
+    return home.pki / "current.pem"
+
+
+def _previous(home: NodeHome) -> Path:
+    return home.pki / "previous.pem"
+
+
+def _roots(home: NodeHome) -> Path:
+    return home.pki / "root.pem"
