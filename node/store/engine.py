@@ -27,7 +27,7 @@ def parse_url(text: str) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError("the database URL cannot be read", hint=_URL_HINT) from None
     match url.drivername:
         case "sqlite" | "sqlite+pysqlite":

@@ -30,9 +30,9 @@ class AuditEntry:
     direction: Direction
     peer: str
     method: str
-    purpose: str
     outcome: str
     request_sha256: bytes
+    purpose: str | None = None
     reason: str | None = None
     case_reference: str | None = None
     operator_pseudonym: bytes | None = None

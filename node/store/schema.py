@@ -116,7 +116,9 @@ def _create_private(path: Path, place: str) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        return
+        # Opening a read-only SQLite database in WAL mode fails with "cannot open": say the true reason first.
+        if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise fault("read-only", place) from None
     except OSError as error:
         kinds = {errno.EACCES: "read-only", errno.EROFS: "read-only", errno.ENOSPC: "full"}
         raise fault(kinds.get(error.errno or 0, "gone"), place) from None

@@ -59,7 +59,7 @@ audit = Table(
     Column("direction", String(8), nullable=False),
     Column("peer", String(8), nullable=False),
     Column("method", String(32), nullable=False),
-    Column("purpose", String(32), nullable=False),
+    Column("purpose", String(32)),
     Column("outcome", String(32), nullable=False),
     Column("reason", String(200)),
     Column("case_reference", String(64)),

@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("direction", sa.String(8), nullable=False),
         sa.Column("peer", sa.String(8), nullable=False),
         sa.Column("method", sa.String(32), nullable=False),
-        sa.Column("purpose", sa.String(32), nullable=False),
+        sa.Column("purpose", sa.String(32)),
         sa.Column("outcome", sa.String(32), nullable=False),
         sa.Column("reason", sa.String(200)),
         sa.Column("case_reference", sa.String(64)),
