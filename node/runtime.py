@@ -10,9 +10,12 @@ from matching.keys import FieldKeys, load_secret
 from matching.schema import PERSON_SCHEMA
 from matching.weights import load_model
 from node.config import load_config
+from node.errors import ConfigError, NotAMemberError, TrustError
 from node.files import read_private
 from node.generation import Generations
-from node.pki.membership import load_membership
+from node.pki.credentials import load_credentials
+from node.pki.membership import epoch_check, load_membership
+from node.reload import Reloaded
 from node.rpc.client import Peers
 from node.service import AnsweringService
 from node.store import open_store
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from matching.weights import MatchModel
     from node.config import NodeConfig
     from node.home import NodeHome
+    from node.pki.credentials import Credentials
     from node.pki.membership import Membership
     from node.store import Store
 
@@ -40,10 +44,16 @@ class NodeRuntime:
     model: MatchModel
     generations: Generations
     store: Store
-    membership: Membership
+    credentials: Reloaded[Credentials]
+    memberships: Reloaded[Membership]
     service: AnsweringService
     peers: Peers
     now: Callable[[], datetime]
+
+    @property
+    def membership(self) -> Membership:
+        """The newest membership file that could be verified."""
+        return self.memberships.get()
 
 
 @contextmanager
@@ -53,8 +63,18 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
     Raises ConfigError, TrustError, StoreError, SchemaError, IndexDamagedError or SchemaMismatchError.
     """
     config = load_config(home)
-    keys = load_keys(home, config)
-    membership = load_membership(home.membership, home.membership_anchor, now())
+    credentials = Reloaded(
+        "credentials",
+        (home.pki / "current.pem", home.pki / "root.pem"),
+        lambda: load_credentials(home, now()),
+    )
+    memberships = Reloaded(
+        "membership",
+        (home.membership, home.membership_anchor),
+        lambda: load_membership(home.membership, home.membership_anchor, now()),
+    )
+    _require_member(config, memberships.get())
+    keys = load_keys(home, config, memberships.get())
     model = load_model()
     with ExitStack() as stack:
         store = open_store(config.store_url(home))
@@ -73,17 +93,33 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             model=model,
             generations=generations,
             store=store,
-            membership=membership,
+            credentials=credentials,
+            memberships=memberships,
             service=service,
-            peers=Peers(home, config, membership, keys.identity, now),
+            peers=Peers(credentials=credentials, membership=memberships, keys=keys, now=now),
             now=now,
         )
 
 
-def load_keys(home: NodeHome, config: NodeConfig) -> FieldKeys:
+def load_keys(home: NodeHome, config: NodeConfig, membership: Membership) -> FieldKeys:
     """Derive the linkage keys of the configured epoch. Raises ConfigError, TrustError or SchemaError."""
-    path = home.epoch_secret(config.key_epoch)
-    secret = read_private(
-        path, limit=MAX_SECRET_BYTES, hint=f"put the federation's secret of epoch {config.key_epoch} there, mode 0600"
-    )
-    return FieldKeys.derive(load_secret(secret.decode("ascii", errors="replace")), PERSON_SCHEMA, config.key_epoch)
+    epoch = config.key_epoch
+    path = home.epoch_secret(epoch)
+    text = read_private(path, limit=MAX_SECRET_BYTES, hint=f"the federation's secret of epoch {epoch} belongs there")
+    secret = load_secret(text.decode("ascii", errors="replace"))
+    # With a wrong secret every question would find nobody anywhere, and look like "not registered".
+    if epoch == membership.key_epoch and epoch_check(secret, epoch) != membership.epoch_check:
+        raise TrustError(
+            f"{path} is not this federation's secret of epoch {epoch}", hint="get it from the authority again"
+        )
+    return FieldKeys.derive(secret, PERSON_SCHEMA, epoch)
+
+
+def _require_member(config: NodeConfig, membership: Membership) -> None:
+    if config.federation != membership.federation:
+        raise ConfigError(f"this node is set up for {config.federation}, its membership is of {membership.federation}")
+    if membership.by_code(config.province) is None:
+        raise NotAMemberError(
+            f"province {config.province} is not in the membership, version {membership.version}",
+            hint="the authority admits it and publishes the membership; then `pulang federation join`",
+        )

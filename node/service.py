@@ -23,8 +23,8 @@ from node.messages import (
     Busy,
     Handle,
     NeedMore,
-    Refused,
     RefusalReason,
+    Refused,
     Unavailable,
 )
 from node.policy import Method, require_allowed

@@ -1,0 +1,211 @@
+"""The federation port: who calls is verified on every call, then the call is served or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import traceback
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from node.errors import AccessDeniedError, BusyError, TrustError
+from node.messages import MAX_DEADLINE_S
+from node.pki.trust import verify_peer
+from node.policy import Method, require_allowed
+from node.rpc.client import ASK, HEALTH_CHECK
+from node.rpc.wire import MAX_REQUEST_BYTES, WireError, read_question, status_of, write_answer
+from proto.pulang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from google.protobuf.message import Message
+
+    from node.pki.membership import Member
+    from node.runtime import NodeRuntime
+
+METHODS: Final[dict[str, Method]] = {ASK: Method.ASK, HEALTH_CHECK: Method.HEALTH_CHECK}
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.max_concurrent_streams", 16),  # per connection; the service's own limit per caller is lower
+    ("grpc.max_connection_age_ms", 5 * 60 * 1000),  # backstop: TLS looks at a certificate once per connection
+    ("grpc.max_connection_age_grace_ms", 60 * 1000),
+    ("grpc.server_handshake_timeout_ms", 10 * 1000),  # a caller that connects and says nothing is let go
+    ("grpc.so_reuseport", 0),  # else a second node could share the port, and half the questions would reach it
+)
+DRAIN_S: Final = MAX_DEADLINE_S  # a stopping node lets the questions it has accepted end
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Handler = Any  # grpc.RpcMethodHandler: its stubs know blocking handlers only
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The call being served: its verified caller, and the bytes it came in."""
+
+    member: Member
+    request_sha256: bytes
+    time_left_s: float
+
+
+_call: ContextVar[_Call] = ContextVar("call")
+
+
+class ExchangeServer:
+    """Serves the contract and the standard health service with mutual TLS 1.3."""
+
+    def __init__(self, runtime: NodeRuntime) -> None:
+        self._runtime = runtime
+        self._health = health.HealthServicer()
+        self._server = grpc.aio.server(interceptors=[_Door(runtime)], options=OPTIONS)
+        exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(_Exchange(runtime), self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    async def start(self) -> None:
+        """Open the port, not ready yet. Raises BusyError when it cannot be had."""
+        address = self._runtime.config.listen
+        await self.set_ready(ready=False)
+        try:
+            self._server.add_secure_port(address, self._server_credentials())
+        except RuntimeError:
+            raise BusyError(
+                f"cannot listen on {address}: the port is taken, or the address is not this machine's",
+                hint=f"see who has it with `ss -ltnp`, or change `listen` in {self._runtime.home.config}",
+            ) from None
+        await self._server.start()
+
+    async def set_ready(self, *, ready: bool) -> None:
+        """Tell health checks whether questions can be answered."""
+        states = health_pb2.HealthCheckResponse
+        state = states.SERVING if ready else states.NOT_SERVING
+        for service in ("", exchange_pb2.DESCRIPTOR.services_by_name["ExchangeService"].full_name):
+            await self._health.set(service, state)
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING, take no new calls, let the accepted ones end, close."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(DRAIN_S)
+
+    def _server_credentials(self) -> grpc.ServerCredentials:
+        credentials = self._runtime.credentials
+        known = credentials.get()
+
+        def newer() -> grpc.ServerCertificateConfiguration | None:
+            # Asked at every handshake, so a renewed certificate needs no restart. None: go on with the one you have.
+            nonlocal known
+            current = credentials.get()
+            if current is known:
+                return None
+            known = current
+            return _configuration()
+
+        def _configuration() -> grpc.ServerCertificateConfiguration:
+            return grpc.ssl_server_certificate_configuration([(known.key_pem, known.chain_pem)], known.roots_pem)
+
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(),
+            newer,  # type: ignore[arg-type]  # its stubs do not know that None means "no change"
+            require_client_authentication=True,
+        )
+
+
+class _Door(grpc.aio.ServerInterceptor):
+    """Stands before every method: identity, deadline, well-formed message, policy; then errors become statuses."""
+
+    def __init__(self, runtime: NodeRuntime) -> None:
+        self._runtime = runtime
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """Wrap the method's handler; gRPC calls this once per call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        path = handler_call_details.method
+
+        async def guarded(data: bytes, context: _Context) -> Message:
+            try:
+                return await self._serve(path, handler, data, context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                await _abort(context, path, error)
+                raise
+
+        # Bytes come in: a parser called by gRPC itself would answer UNKNOWN with the name of a Python type.
+        return grpc.unary_unary_rpc_method_handler(guarded, response_serializer=handler.response_serializer)
+
+    async def _serve(self, path: str, handler: _Handler, data: bytes, context: _Context) -> Message:
+        member = self._identify(context)
+        method = METHODS.get(path)
+        if method is None:
+            raise AccessDeniedError("no member may call this method")
+        if method is not Method.ASK:  # a question's purpose stands in its header: the service asks the policy
+            require_allowed(member.code, method)
+        time_left_s = context.time_remaining()
+        if time_left_s is None or time_left_s > MAX_DEADLINE_S:
+            raise WireError("deadline", f"is required, at most {MAX_DEADLINE_S:.0f} s")
+        try:
+            request = handler.request_deserializer(data)
+        except Exception:  # noqa: BLE001 - protobuf raises several kinds, and its text would name Python types
+            raise WireError("message", "not a message of the contract") from None
+        _call.set(_Call(member, hashlib.sha256(data).digest(), time_left_s))
+        response: Message = await handler.unary_unary(request, context)
+        return response
+
+    def _identify(self, context: _Context) -> Member:
+        """Return the member whose certificate the connection was opened with, judged as of now."""
+        peer = context.auth_context()
+        if list(peer.get("ssl_tls_version", ())) != [b"TLSv1.3"]:
+            raise TrustError("the connection is not TLS 1.3")
+        leaf_pem = next(iter(peer.get("x509_pem_cert", ())), None)
+        if leaf_pem is None:
+            raise TrustError("the caller shows no certificate")
+        runtime = self._runtime
+        return verify_peer(leaf_pem, runtime.credentials.get().roots_pem, runtime.membership, runtime.now())
+
+
+class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
+    """The contract's service: wire in, service, wire out."""
+
+    def __init__(self, runtime: NodeRuntime) -> None:
+        self._runtime = runtime
+
+    async def Ask(self, request: exchange_pb2.AskRequest, context: _Context) -> exchange_pb2.AskResponse:  # noqa: ARG002, N802
+        """Answer one stage of one question."""
+        call, runtime = _call.get(), self._runtime
+        schema, epoch = runtime.keys.schema, runtime.keys.epoch
+        question = read_question(request, call.request_sha256, schema, epoch)
+        answer = await runtime.service.answer(call.member.code, question, time_left_s=call.time_left_s)
+        return write_answer(
+            answer,
+            schema=schema,
+            epoch=epoch,
+            province=runtime.config.province,
+            request_sha256=call.request_sha256,
+            now=runtime.now(),
+        )
+
+
+async def _abort(context: _Context, path: str, error: Exception) -> None:
+    status = status_of(error)
+    if status is None:
+        # A bug's text may hold anything, a value of the question included: log its kind and place, send its id alone.
+        request_id = secrets.token_hex(8)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        _log.error("bug", request=request_id, kind=type(error).__name__, where=f"{where.filename}:{where.lineno}")
+        await context.abort(grpc.StatusCode.INTERNAL, f"request {request_id}")
+    else:
+        _log.warning("call_refused", method=path, status=status.name, reason=str(error))
+        await context.abort(status, str(error))
