@@ -76,3 +76,10 @@ def execute(url: str, statement: str) -> None:
     engine = create_engine(parse_url(url), poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(statement))
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    """Read as an outsider would, past the store."""
+    engine = create_engine(parse_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from node.store.records import AuditEntry, Direction, HandleRecord, ProvinceState, QuestionRecord
+from node.store.records import (
+    AuditEntry,
+    Direction,
+    HandleRecord,
+    ProvinceShare,
+    QuestionOutcome,
+    QuestionRecord,
+)
 from node.store.store import Store, open_store
 
-__all__ = ["AuditEntry", "Direction", "HandleRecord", "ProvinceState", "QuestionRecord", "Store", "open_store"]
+__all__ = [
+    "AuditEntry",
+    "Direction",
+    "HandleRecord",
+    "ProvinceShare",
+    "QuestionOutcome",
+    "QuestionRecord",
+    "Store",
+    "open_store",
+]

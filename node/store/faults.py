@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from node.errors import StoreError
@@ -68,10 +68,10 @@ SQLSTATE_KINDS: Final = (
 
 @contextmanager
 def translated(place: str) -> Iterator[None]:
-    """Raise what SQLAlchemy raises inside as StoreError naming `place` (see place_of)."""
+    """Raise the database's faults as StoreError naming `place` (see place_of). Misuse of SQLAlchemy stays a bug."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (DBAPIError, PoolTimeout) as error:
         kind, code = classify(error)
         # Not `from error`: a driver's text quotes the row that failed, and a traceback in a log would print it.
         raise fault(kind, place, code) from None
@@ -83,16 +83,14 @@ def fault(kind: str, place: str, code: str | None = None) -> StoreError:
     return StoreError(f"the database {place} {what}" + (f" ({code})" if code else ""), hint=hint)
 
 
-def classify(error: SQLAlchemyError) -> tuple[str, str | None]:
+def classify(error: DBAPIError | PoolTimeout) -> tuple[str, str | None]:
     """Return the kind of FAULTS an error is, and the database's own code for it."""
-    if not isinstance(error, DBAPIError):
-        return ("gone" if isinstance(error, PoolTimeout) else "unknown"), type(error).__name__
-    cause = error.orig
+    cause = error.orig if isinstance(error, DBAPIError) else None
     if isinstance(cause, sqlite3.Error):
         primary = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         return SQLITE_KINDS.get(primary, "unknown"), getattr(cause, "sqlite_errorname", None)
     state: str | None = getattr(cause, "sqlstate", None)
     if state:
         return next((kind for prefix, kind in SQLSTATE_KINDS if state.startswith(prefix)), "unknown"), state
-    # A driver without a code to give: the connection broke or could not be made.
+    # No code: the connection broke, could not be made, or none of the pool became free in time.
     return "gone", None

@@ -19,11 +19,12 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One question as this node saw it, kept for good.
+    """One event of one question between this node and one peer, kept for good.
 
-    peer: code of the other province. outcome: what was answered (`answered`, `refused`, ...), reason: why not.
-    What a malformed question did not carry is None; a value outside its limit is never copied here, because the
-    audit would then hold whatever a stranger wrote into it. number: given by the store, ascending; None before.
+    peer: code of the other province. outcome: `sent`, or what was answered (`answered`, `refused`, ...); reason: why
+    not. request_sha256: of the request's bytes as received; None where this node asked. number: given by the store,
+    ascending; None before. What a malformed question did not carry is None; a value outside its limit is never copied
+    here, because the audit would then hold whatever a stranger wrote into it.
     """
 
     at: datetime
@@ -31,7 +32,7 @@ class AuditEntry:
     peer: str
     method: str
     outcome: str
-    request_sha256: bytes
+    request_sha256: bytes | None = None
     purpose: str | None = None
     reason: str | None = None
     case_reference: str | None = None
@@ -61,8 +62,17 @@ class HandleRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ProvinceState:
-    """How one province stands in a question: its state (`answered`, `timed_out`, ...) and posterior share."""
+class QuestionRecord:
+    """A question this node is about to ask. question_id: its nonce."""
+
+    question_id: bytes
+    case_reference: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProvinceShare:
+    """How one province stands at the end of a question: its state (`answered`, `timed_out`, ...), its posterior."""
 
     province: str
     state: str
@@ -70,13 +80,12 @@ class ProvinceState:
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionRecord:
-    """One question this node asked, and what came of it. none_probability: share of "in no registry"."""
+class QuestionOutcome:
+    """What came of a question. none_probability: posterior share of "in no registry"."""
 
     question_id: bytes
-    case_reference: str
     at: datetime
     outcome: str
     province: str | None
     none_probability: float
-    provinces: tuple[ProvinceState, ...]
+    provinces: tuple[ProvinceShare, ...]

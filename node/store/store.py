@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from node.store import tables
 from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import fault, translated
-from node.store.records import AuditEntry, Direction, HandleRecord, QuestionRecord
+from node.store.records import AuditEntry, Direction, HandleRecord
 from node.store.schema import migrate
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Table
+
+    from node.store.records import QuestionOutcome, QuestionRecord
 
 WAIT_S: Final = 5.0  # a writer waits this long for another; well inside the 60 s a question may take
 _FORGET_BATCH: Final = 100  # expired handles removed per answer: twenty times what an answer adds
@@ -59,23 +61,41 @@ class Store:
         Call it before the answer leaves. Raises StoreError when it could not be made durable; then nothing may leave.
         """
         with self._write() as connection:
-            connection.execute(insert(tables.audit), _audit_row(entry))
-            if handles:
-                connection.execute(insert(tables.handles), [_handle_row(handle) for handle in handles])
+            _append(connection, tables.audit, [_audit_row(entry)])
+            _append(connection, tables.handles, [_handle_row(handle) for handle in handles])
             _forget_expired(connection, entry.at)
 
-    def record_question(self, entry: AuditEntry, question: QuestionRecord) -> None:
-        """Append the audit row of a question this node asked, together with what came of it."""
-        row = asdict(question)
-        states = row.pop("provinces")
+    def record_question(self, question: QuestionRecord, entries: Sequence[AuditEntry]) -> None:
+        """Write down a question about to be asked, with an audit row for every province it goes to.
+
+        Call it before the question is sent: one nobody can account for must not be asked.
+        """
         with self._write() as connection:
-            connection.execute(insert(tables.audit), _audit_row(entry))
-            connection.execute(insert(tables.questions), row)
-            if states:
-                connection.execute(
-                    insert(tables.question_provinces),
-                    [{"question_id": question.question_id, **state} for state in states],
+            row = {
+                "question_id": question.question_id,
+                "case_reference": question.case_reference,
+                "asked_at": question.at,
+            }
+            _append(connection, tables.questions, [row])
+            _append(connection, tables.audit, [_audit_row(entry) for entry in entries])
+
+    def record_outcome(self, outcome: QuestionOutcome, entries: Sequence[AuditEntry]) -> None:
+        """Write down what came of a recorded question, with an audit row for every province's answer or silence."""
+        questions = tables.questions
+        with self._write() as connection:
+            connection.execute(
+                update(questions)
+                .where(questions.c.question_id == outcome.question_id)
+                .values(
+                    concluded_at=outcome.at,
+                    outcome=outcome.outcome,
+                    province=outcome.province,
+                    none_probability=outcome.none_probability,
                 )
+            )
+            shares = [{"question_id": outcome.question_id, **asdict(share)} for share in outcome.provinces]
+            _append(connection, tables.question_provinces, shares)
+            _append(connection, tables.audit, [_audit_row(entry) for entry in entries])
 
     def resolve_handle(self, handle: bytes, now: datetime) -> HandleRecord | None:
         """Return what a handle stands for; None when it was never given out, or has expired."""
@@ -133,6 +153,11 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
     except OSError:
         return (0, 0)
     return (status.st_dev, status.st_ino)
+
+
+def _append(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:  # SQLAlchemy would take an empty list for one row of defaults
+        connection.execute(insert(table), rows)
 
 
 def _audit_row(entry: AuditEntry) -> dict[str, Any]:

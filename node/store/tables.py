@@ -65,13 +65,13 @@ audit = Table(
     Column("case_reference", String(64)),
     Column("operator_pseudonym", LargeBinary(32)),
     Column("nonce", LargeBinary(32)),
-    Column("request_sha256", LargeBinary(32), nullable=False),
+    Column("request_sha256", LargeBinary(32)),
     Column("generation", String(32)),
     Column("schema_fingerprint", LargeBinary(32)),
     Column("key_epoch", Integer),
     Column("duration_ms", Integer),
     CheckConstraint("direction IN ('asked', 'answered')", name="audit_direction"),
-    CheckConstraint("length(request_sha256) = 32", name="audit_request_sha256"),
+    CheckConstraint("direction = 'asked' OR coalesce(length(request_sha256), 0) = 32", name="audit_request_sha256"),
     sqlite_autoincrement=True,  # a number is never given twice, not even after the newest row was lost
 )
 
@@ -94,10 +94,11 @@ questions = Table(
     metadata,
     Column("question_id", LargeBinary(32), primary_key=True),
     Column("case_reference", String(64), nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("outcome", String(32), nullable=False),
+    Column("asked_at", UtcTime, nullable=False),
+    Column("concluded_at", UtcTime),  # none while it is open; after a crash, such a question was interrupted
+    Column("outcome", String(32)),
     Column("province", String(8)),
-    Column("none_probability", Float, nullable=False),
+    Column("none_probability", Float),
 )
 
 question_provinces = Table(

@@ -20,7 +20,7 @@ from node.errors import StoreError
 from node.store import Store, open_store
 from node.store.engine import parse_url
 from tests.postgres import postgres_server  # noqa: F401 - the fixture
-from tests.stores import NOW, WRITER, entry, execute, handle, store, url  # noqa: F401 - fixtures
+from tests.stores import NOW, WRITER, entry, execute, handle, rows, store, url  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +57,12 @@ def test_kill_9_after_an_acknowledged_answer_loses_no_row(url: str, acknowledged
     assert writer.wait() == -signal.SIGKILL
 
     survivor = open_store(url)
-    rows = survivor.audit_entries(limit=100_000)
+    written = survivor.audit_entries(limit=100_000)
     survivor.close()
     # At most one answer more than acknowledged: the one it had committed and not yet reported.
-    assert [row.case_reference for row in rows] == [f"a-{i}" for i in range(len(rows))]
-    assert len(rows) in {seen, seen + 1}
-    assert count(url, "handles") == len(rows)
+    assert [row.case_reference for row in written] == [f"a-{i}" for i in range(len(written))]
+    assert len(written) in {seen, seen + 1}
+    assert rows(url, "SELECT count(*) FROM handles") == [(len(written),)]
 
 
 def test_kill_9_in_the_migration_leaves_a_database_the_next_start_completes(url: str) -> None:
@@ -84,7 +84,7 @@ def test_four_processes_open_an_empty_database_at_once(url: str) -> None:
         subprocess.Popen([sys.executable, "-c", WRITER, url, name, "1"], stdout=subprocess.PIPE) for name in "abcd"
     ]
     assert [opener.communicate()[0].strip() for opener in openers] == [b"0"] * 4
-    assert count(url, "audit") == 4
+    assert rows(url, "SELECT count(*) FROM audit") == [(4,)]
 
 
 def test_a_locked_database_is_named_and_works_again_when_free(store: Store, url: str) -> None:
@@ -276,11 +276,3 @@ def test_a_sqlite_file_of_another_program_is_not_even_switched_to_wal(tmp_path: 
     assert path.read_bytes() == before
     execute(f"sqlite:///{path}", "DROP TABLE pulang_versions")
     open_store(f"sqlite:///{path}").close()
-
-
-def count(url: str, table: str) -> int:
-    engine = create_engine(parse_url(url))
-    with engine.connect() as connection:
-        rows: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
-    engine.dispose()
-    return rows

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -15,14 +16,16 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
+from sqlalchemy.exc import StatementError
 
 from node.errors import ConfigError, StoreError
 from node.store import (
     AuditEntry,
     Direction,
     HandleRecord,
-    ProvinceState,
+    ProvinceShare,
+    QuestionOutcome,
     QuestionRecord,
     Store,
     open_store,
@@ -31,7 +34,7 @@ from node.store import (
 )
 from node.store.engine import make_engine, parse_url
 from tests.postgres import postgres_server  # noqa: F401 - the fixture
-from tests.stores import NOW, WRITER, entry, execute, handle, store, url  # noqa: F401 - fixtures among them
+from tests.stores import NOW, WRITER, entry, execute, handle, rows, store, url  # noqa: F401 - fixtures among them
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,17 +59,45 @@ def test_an_answer_and_its_handles_come_back_as_they_were_written(store: Store) 
     assert store.resolve_handle(bytes([2]) * 16, NOW) == handle(2)
 
 
-def test_a_question_is_written_with_its_audit_row_and_every_province(store: Store, url: str) -> None:
-    states = (ProvinceState("33", "answered", 0.75), ProvinceState("51", "timed_out", 0.1))
-    question = QuestionRecord(b"q" * 16, "case-1", NOW, "incomplete", "33", 0.15, states)
-    store.record_question(entry(direction=Direction.ASKED), question)
-    engine = create_engine(parse_url(url))
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT outcome, province FROM questions")).all() == [("incomplete", "33")]
-        rows = connection.execute(text("SELECT province, state FROM question_provinces ORDER BY 1")).all()
-    engine.dispose()
-    assert rows == [("33", "answered"), ("51", "timed_out")]
-    assert store.audit_entries()[0].direction is Direction.ASKED
+def test_a_question_is_written_before_and_after_it_is_asked(store: Store, url: str) -> None:
+    asked = [entry(direction=Direction.ASKED, peer=peer, outcome="sent", request_sha256=None) for peer in ("33", "51")]
+    store.record_question(QuestionRecord(b"q" * 16, "case-1", NOW), asked)
+    assert rows(url, "SELECT case_reference, outcome FROM questions") == [("case-1", None)]
+
+    shares = (ProvinceShare("33", "answered", 0.75), ProvinceShare("51", "timed_out", 0.1))
+    heard = [replace(asked[0], outcome="answered"), replace(asked[1], outcome="timed_out")]
+    store.record_outcome(QuestionOutcome(b"q" * 16, NOW, "incomplete", "33", 0.15, shares), heard)
+    assert rows(url, "SELECT outcome, province, none_probability FROM questions") == [("incomplete", "33", 0.15)]
+    assert rows(url, "SELECT province, state FROM question_provinces ORDER BY 1") == [
+        ("33", "answered"),
+        ("51", "timed_out"),
+    ]
+    assert [(row.peer, row.outcome) for row in store.audit_entries()] == [
+        ("33", "sent"),
+        ("51", "sent"),
+        ("33", "answered"),
+        ("51", "timed_out"),
+    ]
+
+
+def test_the_outcome_of_a_question_never_recorded_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError):
+        store.record_outcome(
+            QuestionOutcome(b"q" * 16, NOW, "incomplete", None, 1.0, (ProvinceShare("33", "answered", 0.0),)), []
+        )
+    assert store.audit_entries() == ()
+
+
+def test_a_question_may_go_to_nobody_and_end_with_nobody(store: Store, url: str) -> None:
+    store.record_question(QuestionRecord(b"q" * 16, "case-1", NOW), [])
+    store.record_outcome(QuestionOutcome(b"q" * 16, NOW, "incomplete", None, 1.0, ()), [])
+    assert rows(url, "SELECT outcome FROM questions") == [("incomplete",)]
+    assert store.audit_entries() == ()
+
+
+def test_an_answered_question_without_its_requests_hash_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError):
+        store.record_answer(entry(request_sha256=None))
 
 
 def test_an_unknown_or_expired_handle_resolves_to_nothing(store: Store) -> None:
@@ -99,7 +130,7 @@ def test_a_duplicate_handle_takes_its_audit_row_down_with_it(store: Store) -> No
 
 
 def test_a_time_without_zone_is_refused_before_anything_is_written(store: Store) -> None:
-    with pytest.raises(StoreError):
+    with pytest.raises(StatementError, match="without a time zone"):
         store.record_answer(entry(at=NOW.replace(tzinfo=None)))
     assert store.audit_entries() == ()
 

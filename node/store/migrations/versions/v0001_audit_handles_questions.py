@@ -43,13 +43,15 @@ def upgrade() -> None:
         sa.Column("case_reference", sa.String(64)),
         sa.Column("operator_pseudonym", sa.LargeBinary(32)),
         sa.Column("nonce", sa.LargeBinary(32)),
-        sa.Column("request_sha256", sa.LargeBinary(32), nullable=False),
+        sa.Column("request_sha256", sa.LargeBinary(32)),
         sa.Column("generation", sa.String(32)),
         sa.Column("schema_fingerprint", sa.LargeBinary(32)),
         sa.Column("key_epoch", sa.Integer()),
         sa.Column("duration_ms", sa.Integer()),
         sa.CheckConstraint("direction IN ('asked', 'answered')", name="audit_direction"),
-        sa.CheckConstraint("length(request_sha256) = 32", name="audit_request_sha256"),
+        sa.CheckConstraint(
+            "direction = 'asked' OR coalesce(length(request_sha256), 0) = 32", name="audit_request_sha256"
+        ),
         sqlite_autoincrement=True,
     )
     op.create_table(
@@ -67,10 +69,11 @@ def upgrade() -> None:
         "questions",
         sa.Column("question_id", sa.LargeBinary(32), primary_key=True),
         sa.Column("case_reference", sa.String(64), nullable=False),
-        sa.Column("at", time, nullable=False),
-        sa.Column("outcome", sa.String(32), nullable=False),
+        sa.Column("asked_at", time, nullable=False),
+        sa.Column("concluded_at", time),
+        sa.Column("outcome", sa.String(32)),
         sa.Column("province", sa.String(8)),
-        sa.Column("none_probability", sa.Float(), nullable=False),
+        sa.Column("none_probability", sa.Float()),
     )
     op.create_table(
         "question_provinces",
