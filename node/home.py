@@ -65,6 +65,11 @@ class NodeHome:
         return self.root / "node.sock"
 
     @property
+    def serve_lock(self) -> Path:
+        """Held (flock) by the one process that serves this folder."""
+        return self.root / "serve.lock"
+
+    @property
     def import_lock(self) -> Path:
         """Held (flock) by the one running import."""
         return self.root / "import.lock"

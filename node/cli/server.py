@@ -1,0 +1,117 @@
+"""`pulang node`: make a node's folder, serve it, look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.options import home_option
+from node.config import make_config
+from node.create import create_node
+from node.errors import EXIT_OK, EXIT_UNAVAILABLE
+
+if TYPE_CHECKING:
+    from node.home import NodeHome
+    from node.readiness import Probe
+    from node.runtime import NodeRuntime
+
+STATUS_DEADLINE_S = 5.0
+
+
+@click.group()
+def node() -> None:
+    """Make and run a province's node."""
+
+
+@node.command()
+@home_option
+@click.option("--province", required=True, metavar="CODE", help="Kemendagri code of the province, e.g. 35.")
+@click.option("--federation", default="fkd-mpu", show_default=True, metavar="NAME", help="Name of the federation.")
+@click.option("--listen", default="127.0.0.1:7035", show_default=True, metavar="HOST:PORT", help="Address for peers.")
+@click.option("--database-url", metavar="URL", help="PostgreSQL or SQLite; default: SQLite in the folder.")
+def init(home: NodeHome, province: str, federation: str, listen: str, database_url: str | None) -> None:
+    """Make the folder of a new node."""
+    settings = {"province": province, "federation": federation, "listen": listen, "database_url": database_url}
+    create_node(home, make_config(**{key: value for key, value in settings.items() if value is not None}))
+    click.echo(f"made {home.root} for province {province} of {federation}")
+    click.echo("next: pulang cert request, pulang federation join, pulang registry import, pulang node serve")
+
+
+@node.command()
+@home_option
+def serve(home: NodeHome) -> None:
+    """Answer peers and this province's caseworkers until stopped (SIGTERM)."""
+    # Imported here: `pulang node --help` must not load gRPC and numba.
+    from node.log import configure_logging  # noqa: PLC0415
+    from node.runtime import open_runtime  # noqa: PLC0415
+    from node.serve import hold_home, serve  # noqa: PLC0415
+
+    configure_logging()
+    with hold_home(home), open_runtime(home, _now) as runtime:
+        asyncio.run(serve(runtime, lambda: click.echo(_ready_line(runtime))))
+
+
+@node.command()
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(home: NodeHome, *, as_json: bool) -> int:
+    """Show what the node needs and whether it serves. Exit code 0: ready; 69: not running, or not ready."""
+    from node.runtime import open_runtime  # noqa: PLC0415
+
+    with open_runtime(home, _now) as runtime:
+        probes, state = asyncio.run(_look(runtime))
+        if as_json:
+            click.echo(json.dumps({"state": state, "probes": [dataclasses.asdict(each) for each in probes]}))
+        else:
+            _print_status(runtime, probes, state)
+    return EXIT_OK if state == "ready" else EXIT_UNAVAILABLE
+
+
+async def _look(runtime: NodeRuntime) -> tuple[tuple[Probe, ...], str]:
+    from node.errors import PeerError  # noqa: PLC0415
+    from node.pki.membership import Member  # noqa: PLC0415
+    from node.readiness import probe  # noqa: PLC0415
+
+    probes = await asyncio.to_thread(probe, runtime)
+    config = runtime.config
+    try:
+        serving = await runtime.peers.is_serving(
+            Member(config.province, "this node", config.listen), deadline_s=STATUS_DEADLINE_S
+        )
+    except PeerError:
+        return probes, "not running"
+    finally:
+        await runtime.peers.close()
+    return probes, "ready" if serving else "not ready"
+
+
+def _print_status(runtime: NodeRuntime, probes: tuple[Probe, ...], state: str) -> None:
+    credentials, membership = runtime.credentials.get(), runtime.membership
+    click.echo(
+        f"province     {runtime.config.province} of {runtime.config.federation}, {runtime.config.listen}: {state}"
+    )
+    click.echo(f"generation   {_generation(runtime)}")
+    click.echo(f"certificate  until {credentials.not_after:%Y-%m-%d %H:%M} UTC")
+    click.echo(f"membership   version {membership.version}, until {membership.expires_at:%Y-%m-%d %H:%M} UTC")
+    for each in probes:
+        if each.problem:
+            click.echo(f"problem      {each.name}: {each.problem}")
+
+
+def _ready_line(runtime: NodeRuntime) -> str:
+    config = runtime.config
+    return f"serving province {config.province} of {config.federation} at {config.listen}: {_generation(runtime)}"
+
+
+def _generation(runtime: NodeRuntime) -> str:
+    current = runtime.generations.current
+    return f"{current.name}, {current.index.size:,} persons" if current else "no registry imported yet"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,66 @@
+"""Whether a node can answer, and if not, what stands in the way: one probe per cause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from node.errors import CertificateExpiredError, NodeError
+from node.service import NO_REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node.runtime import NodeRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One thing a node needs; problem: why it is not well, None when it is."""
+
+    name: str
+    problem: str | None
+
+
+def probe(runtime: NodeRuntime) -> tuple[Probe, ...]:
+    """Look at everything an answer needs. Reads the database: call it off the event loop."""
+    checks: dict[str, Callable[[NodeRuntime], str | None]] = {
+        "database": _database,
+        "registry": _registry,
+        "certificate": _certificate,
+        "membership": _membership,
+    }
+    return tuple(Probe(name, _problem(check, runtime)) for name, check in checks.items())
+
+
+def _problem(check: Callable[[NodeRuntime], str | None], runtime: NodeRuntime) -> str | None:
+    try:
+        return check(runtime)
+    except NodeError as error:
+        return str(error)
+
+
+def _database(runtime: NodeRuntime) -> None:
+    runtime.store.ping()
+
+
+def _registry(runtime: NodeRuntime) -> str | None:
+    runtime.generations.refresh()
+    if runtime.generations.problem is not None:
+        return runtime.generations.problem
+    return None if runtime.generations.current else NO_REGISTRY
+
+
+def _certificate(runtime: NodeRuntime) -> str | None:
+    credentials = runtime.credentials.get()
+    if not credentials.not_before <= runtime.now() < credentials.not_after:
+        raise CertificateExpiredError("the node's own certificate is past its end, or not yet valid")
+    return runtime.credentials.problem
+
+
+def _membership(runtime: NodeRuntime) -> str | None:
+    membership = runtime.membership
+    membership.check_validity(runtime.now())
+    if membership.by_code(runtime.config.province) is None:
+        return f"province {runtime.config.province} is no longer a member"
+    return runtime.memberships.problem

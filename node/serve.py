@@ -1,0 +1,94 @@
+"""Runs a node until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from matching.encoding import encode_client
+from matching.question import Client
+from node.errors import BusyError, ConfigError
+from node.local import serve_local
+from node.readiness import probe
+from node.rpc.server import ExchangeServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from node.home import NodeHome
+    from node.readiness import Probe
+    from node.runtime import NodeRuntime
+
+PROBE_EVERY_S: Final = 2.0  # also how soon an idle node opens a newly published generation
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
+    """Serve peers and this province's caseworkers until SIGTERM or SIGINT, then let accepted questions end.
+
+    announce: called once, when both doors are open. Raises BusyError when a door cannot be had.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await asyncio.to_thread(warm_up, runtime)
+    server = ExchangeServer(runtime)
+    await server.start()
+    local = await serve_local(runtime)
+    try:
+        probes: tuple[Probe, ...] | None = None
+        while not stopping.is_set():
+            latest = await asyncio.to_thread(probe, runtime)
+            await server.set_ready(ready=not any(each.problem for each in latest))
+            if probes is None:
+                announce()
+            if latest != probes:
+                _log.info("readiness", **{each.name: each.problem or "ok" for each in latest})
+            probes = latest
+            await _wait(stopping, PROBE_EVERY_S)
+    finally:
+        await server.stop()
+        await local.close()
+        await runtime.peers.close()
+
+
+@contextmanager
+def hold_home(home: NodeHome) -> Iterator[None]:
+    """Be the one process that serves this folder. Raises BusyError when another one does."""
+    try:
+        descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"{home.root} cannot be used: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BusyError(f"a node is serving {home.root} already", hint="stop it first, or use another folder") from None
+    finally:
+        os.close(descriptor)
+
+
+def warm_up(runtime: NodeRuntime) -> None:
+    """Search once for a made-up client with every field, so that no real question waits for the compiler."""
+    client = Client(
+        name="Contoh Nama", sex="L", born="1970-02-03", birthplace="Kebumen", mother_name="Contoh", father_name="Contoh"
+    )
+    query = encode_client(client, runtime.keys, runtime.now().date())
+    with runtime.generations.lease() as generation:
+        if generation is not None:
+            generation.index.search(query, runtime.model)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
