@@ -46,17 +46,17 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE, replace: bool 
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line to a 0600 file and return only when it is on the disk.
+    """Append one line to a 0600 file and return only when it is on the disk. One writer at a time: hold a lock.
 
-    A torn last line (a crash while appending) is ended first, so that it spoils itself and not its successor.
+    A last line without its end was being written when the machine stopped, and nobody was told it was there: it is
+    cut off first. Raises StoreError.
     """
     with _os_errors(path, "written"):
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         try:
-            size = os.fstat(descriptor).st_size
-            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            data = (b"\n" if is_torn else b"") + line.encode() + b"\n"
+            os.ftruncate(descriptor, _whole_lines(descriptor))
+            data = line.encode() + b"\n"
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
@@ -64,6 +64,20 @@ def append_line(path: Path, line: str) -> None:
             os.close(descriptor)
         if is_new:
             sync_folder(path.parent)
+
+
+def _whole_lines(descriptor: int) -> int:
+    """Return how many bytes of a file are lines with their end."""
+    size = os.fstat(descriptor).st_size
+    while size > 0 and os.pread(descriptor, 1, size - 1) != b"\n":
+        size -= 1
+    return size
+
+
+def check_free(path: Path) -> None:
+    """Refuse a taken output file before the work whose result it would lose. Raises ConfigError."""
+    if path.exists():
+        raise _taken(path)
 
 
 def read_file(path: Path, *, limit: int, hint: str | None = None) -> bytes:
@@ -119,8 +133,12 @@ def _link_new(temporary: Path, path: Path) -> None:
         # link, unlike rename, fails when the name is taken: no gap between looking and writing
         os.link(temporary, path)
     except FileExistsError:
-        raise ConfigError(f"{path} exists already", hint="name another file, or move this one away first") from None
+        raise _taken(path) from None
     temporary.unlink()
+
+
+def _taken(path: Path) -> ConfigError:
+    return ConfigError(f"{path} exists already", hint="name another file, or move this one away first")
 
 
 @contextmanager

@@ -44,8 +44,8 @@ class Credentials:
     """What the node shows to others, and by which roots it judges them."""
 
     key_pem: bytes = field(repr=False)
-    chain_pem: bytes
-    roots_pem: bytes
+    chain_pem: bytes = field(repr=False)
+    roots_pem: bytes = field(repr=False)
     province: str
     federation: str
     not_before: datetime

@@ -69,10 +69,7 @@ class Membership:
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len({member.code for member in self.members}) != len(self.members):
-            raise ValueError("a province stands in it twice")
-        if len({member.address for member in self.members}) != len(self.members):
-            raise ValueError("two provinces have the same address")
+        check_members(self.members)
         if self.expires_at <= self.issued_at:
             raise ValueError("it ends before it begins")
         return self
@@ -95,6 +92,14 @@ class Membership:
                 f"{self.issued_at:%Y-%m-%d %H:%M} UTC, in the future",
                 hint="compare this machine's clock with the time of day",
             )
+
+
+def check_members(members: tuple[Member, ...]) -> None:
+    """Raise ValueError unless every code and every address stands in the list once."""
+    if len({member.code for member in members}) != len(members):
+        raise ValueError("a province stands in it twice")
+    if len({member.address for member in members}) != len(members):
+        raise ValueError("two provinces have the same address")
 
 
 class _Signature(BaseModel):

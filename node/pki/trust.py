@@ -8,43 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from node.errors import CertificateExpiredError, ConfigError, NotAMemberError, TrustError
-from node.pki.identity import Identity, identity_in
+from node.pki.profile import MAX_INTERMEDIATES, check_leaf_profile, p256_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-
+    from node.pki.identity import Identity
     from node.pki.membership import Member, Membership
 
 MAX_CHAIN_PEM_BYTES: Final = 64 * 1024
-CACHED_PEERS: Final = (
-    256  # ten members, a few certificates each; only verified ones enter, so a stranger cannot flush it
-)
-MAX_INTERMEDIATES: Final = 1  # room for one intermediate authority per province
-ALLOWED_SIGNATURES: Final = frozenset(
-    {
-        SignatureAlgorithmOID.ECDSA_WITH_SHA256,
-        SignatureAlgorithmOID.ECDSA_WITH_SHA384,
-    }
-)
-LEAF_EXTENSIONS: Final = frozenset(
-    {
-        ExtensionOID.BASIC_CONSTRAINTS,
-        ExtensionOID.KEY_USAGE,
-        ExtensionOID.EXTENDED_KEY_USAGE,
-        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
-        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-    }
-)
-LEAF_USAGES: Final = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
+CACHED_PEERS: Final = 256  # ten members, a few certificates each; only verified ones enter: no stranger can flush it
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,41 +101,6 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certifi
     )
 
 
-def check_leaf_profile(leaf: x509.Certificate) -> Identity:
-    """Check that a certificate is exactly of the form that the federation issues, whoever signed it.
-
-    P-256, ECDSA with SHA-2, not a CA, for signing in TLS as client and as server, both key identifiers, one
-    province's two names, and no further extension.
-    """
-    if leaf.version is not x509.Version.v3 or leaf.signature_algorithm_oid not in ALLOWED_SIGNATURES:
-        raise TrustError("the certificate is not X.509 v3 signed with ECDSA and SHA-2")
-    check_key(_public_key(leaf), "the certificate")
-    try:
-        extensions = leaf.extensions
-        if {extension.oid for extension in extensions} != LEAF_EXTENSIONS:
-            raise TrustError("the certificate has other extensions than the federation's profile")
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints)
-        usage = extensions.get_extension_for_class(x509.KeyUsage)
-        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except (ValueError, x509.DuplicateExtension):
-        raise TrustError("the certificate's extensions cannot be read") from None
-    if not constraints.critical or constraints.value.ca:
-        raise TrustError("the certificate is an authority's, not a node's")
-    if not usage.critical or usage.value != SIGNING_ONLY:
-        raise TrustError("the certificate's key may not do exactly one thing: sign")
-    if frozenset(purposes.value) != LEAF_USAGES:
-        raise TrustError("the certificate is not for TLS as client and as server")
-    return identity_in(extensions)
-
-
-def check_key(key: object, whose: str) -> None:
-    """Raise TrustError unless a public key is P-256, the one kind of key this federation uses in certificates."""
-    if not (isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)):
-        raise TrustError(
-            f"the key of {whose} is not of the kind P-256", hint="make key and request with `pulang cert request`"
-        )
-
-
 def read_certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     """Parse one or more PEM certificates, and nothing else. Raises ConfigError naming `what`."""
     markers = pem.count(b"-----BEGIN ")
@@ -178,7 +120,7 @@ def read_roots(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     """Parse PEM roots and check that each is one: self-signed, P-256, allowed to sign certificates."""
     roots = read_certificates(pem, what)
     for root in roots:
-        check_key(_public_key(root), what)
+        p256_key(root, what)
         try:
             root.verify_directly_issued_by(root)
             constraints = root.extensions.get_extension_for_class(x509.BasicConstraints)
@@ -189,23 +131,3 @@ def read_roots(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
         if not is_root:
             raise TrustError(f"{what} holds a certificate that is not a root", hint="use the authority's root.pem")
     return roots
-
-
-def _public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
-    try:
-        return certificate.public_key()
-    except Exception:  # noqa: BLE001 - the library raises several kinds for keys it cannot read
-        return None
-
-
-SIGNING_ONLY: Final = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)

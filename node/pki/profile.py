@@ -1,0 +1,153 @@
+"""What the federation's certificates look like: how they are built, and the check that they are so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
+
+from node.errors import TrustError
+from node.pki.identity import Identity, identity_in
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    Validity = tuple[datetime, datetime]
+
+MAX_INTERMEDIATES: Final = 1  # room for one intermediate authority per province
+ALLOWED_SIGNATURES: Final = frozenset(
+    {
+        SignatureAlgorithmOID.ECDSA_WITH_SHA256,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA384,
+    }
+)
+LEAF_EXTENSIONS: Final = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+    }
+)
+LEAF_USAGES: Final = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
+SIGNING_ONLY: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+CERTIFICATES_ONLY: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def root_builder(
+    federation: str, key: EllipticCurvePublicKey, serial: int, validity: Validity
+) -> x509.CertificateBuilder:
+    """Return what the authority's root is to be: a CA that may sign certificates and nothing else."""
+    not_before, not_after = validity
+    name = _name(federation, f"{federation} root")
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=MAX_INTERMEDIATES), critical=True)
+        .add_extension(CERTIFICATES_ONLY, critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
+
+
+def leaf_builder(
+    root: x509.Certificate, identity: Identity, key: EllipticCurvePublicKey, serial: int, validity: Validity
+) -> x509.CertificateBuilder:
+    """Return what a node's certificate is to be, under `root`: exactly what check_leaf_profile accepts."""
+    not_before, not_after = validity
+    issuer = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(identity.federation, identity.server_name))
+        .issuer_name(root.subject)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(SIGNING_ONLY, critical=True)
+        .add_extension(x509.ExtendedKeyUsage(sorted(LEAF_USAGES, key=lambda oid: oid.dotted_string)), critical=False)
+        .add_extension(identity.subject_alternative_name, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
+    )
+
+
+def check_leaf_profile(leaf: x509.Certificate) -> Identity:
+    """Check that a certificate is exactly of the form that the federation issues, whoever signed it.
+
+    P-256, ECDSA with SHA-2, not a CA, for signing in TLS as client and as server, both key identifiers, one
+    province's two names, and no further extension.
+    """
+    if leaf.version is not x509.Version.v3 or leaf.signature_algorithm_oid not in ALLOWED_SIGNATURES:
+        raise TrustError("the certificate is not X.509 v3 signed with ECDSA and SHA-2")
+    p256_key(leaf, "the certificate")
+    try:
+        extensions = leaf.extensions
+        if {extension.oid for extension in extensions} != LEAF_EXTENSIONS:
+            raise TrustError("the certificate has other extensions than the federation's profile")
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints)
+        usage = extensions.get_extension_for_class(x509.KeyUsage)
+        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except (ValueError, x509.DuplicateExtension):
+        raise TrustError("the certificate's extensions cannot be read") from None
+    if not constraints.critical or constraints.value.ca:
+        raise TrustError("the certificate is an authority's, not a node's")
+    if not usage.critical or usage.value != SIGNING_ONLY:
+        raise TrustError("the certificate's key may not do exactly one thing: sign")
+    if frozenset(purposes.value) != LEAF_USAGES:
+        raise TrustError("the certificate is not for TLS as client and as server")
+    return identity_in(extensions)
+
+
+def p256_key(subject: x509.Certificate | x509.CertificateSigningRequest, whose: str) -> EllipticCurvePublicKey:
+    """Return the public key of a certificate or request. Raises TrustError unless it is P-256, the one kind here."""
+    try:
+        key = subject.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not (isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)):
+        raise TrustError(
+            f"the key of {whose} is not of the kind P-256", hint="make key and request with `pulang cert request`"
+        )
+    return key
+
+
+def _name(organization: str, common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization),
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name),
+        ]
+    )
