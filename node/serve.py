@@ -13,6 +13,7 @@ import structlog
 
 from matching.encoding import encode_client
 from matching.question import Client
+from matching.search import search
 from node.errors import BusyError, ConfigError
 from node.local import serve_local
 from node.readiness import probe
@@ -83,7 +84,7 @@ def warm_up(runtime: NodeRuntime) -> None:
     query = encode_client(client, runtime.keys, runtime.now().date())
     with runtime.generations.lease() as generation:
         if generation is not None:
-            generation.index.search(query, runtime.model)
+            search(generation.index, query, runtime.model)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from matching.question import HANDLE_BYTES, EncodedQuery
+from matching.search import search
 from node.errors import AccessDeniedError, StoreError
 from node.messages import (
     MAX_CLOCK_SKEW,
@@ -144,7 +145,7 @@ class AnsweringService:
             return Unavailable(NO_REGISTRY), ()
         query = question.content
         assert isinstance(query, EncodedQuery)
-        result = generation.index.search(query, self._model, check=patience.check)
+        result = search(generation.index, query, self._model, check=patience.check)
         return self._hand_out(caller, question, generation, result)
 
     def _hand_out(
