@@ -66,6 +66,12 @@ def client_from(document: object) -> Client:
     return Client(**values)
 
 
+def client_document(client: Client) -> dict[str, str]:
+    """Return the document that `client_from` reads back into the same client."""
+    values = {key: getattr(client, attribute) for key, attribute in KEYS.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def _text(key: str, value: object) -> str:
     if value is None:
         return ""

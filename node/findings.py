@@ -23,6 +23,7 @@ class ProvinceState(StrEnum):
     UNREACHABLE = "unreachable"
     TIMED_OUT = "timed_out"
     BROKE_CONTRACT = "broke_contract"
+    NOT_ASKED = "not_asked"  # our own certificate or membership has expired: it would not have listened
     FAILED = "failed"  # a bug on our side; its request id is in the log
 
 
@@ -78,9 +79,9 @@ class Find:
 class Concluded:
     """The end of a question.
 
-    outcome: home_found, ambiguous, not_registered or incomplete. province: the home, only with home_found.
-    ask_for: the field whose answer would separate best, only with ambiguous. provinces: probability by code, of those
-    that answered; unanswered: the share kept for each that did not; with `none` all sum to 1.
+    outcome: home_found, ambiguous, not_registered or incomplete. province: the home; with `incomplete`, the one that
+    would be if nobody else spoke up. ask_for: the field whose answer would help most. provinces: probability by code,
+    best first, of those that answered; unanswered: the share kept for each that did not; with `none` all sum to 1.
     """
 
     event: ClassVar = "result"
@@ -98,12 +99,13 @@ class Concluded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The question was not asked, or could not be finished. exit: exit code of the command line.
+    """The question was not asked, or could not be finished. kind: class of the error. exit: the command's exit code.
 
     field, reason: which of the client's fields cannot be used, and why. Nothing was sent in that case.
     """
 
     event: ClassVar = "error"
+    kind: str
     message: str
     hint: str | None
     exit: int

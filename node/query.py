@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from matching.encoding import client_warnings, encode_client
-from matching.posterior import Outcome, combine, decide
+from matching.encoding import client_warnings
+from matching.posterior import combine, decide
 from node.errors import (
     NodeError,
     PeerBusyError,
@@ -25,6 +24,7 @@ from node.errors import (
     PeerRefusedError,
     PeerTimeoutError,
     PeerUnreachableError,
+    TrustError,
 )
 from node.findings import Accepted, Concluded, Find, Finding, Heard, ProvinceState, Warned
 from node.messages import (
@@ -33,24 +33,31 @@ from node.messages import (
     Answered,
     Busy,
     NeedMore,
-    Purpose,
-    Question,
     QuestionHeader,
     Refused,
     Unavailable,
 )
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+    from datetime import date, datetime
 
-    from matching.keys import FieldKeys
-    from matching.posterior import Candidate, Posterior
+    from matching.encoding import QueryEncoder
+    from matching.posterior import Candidate
     from matching.question import Client, EncodedQuery
     from matching.weights import MatchModel
+    from node.messages import Purpose
 
 SHOWN_FINDS: Final = 5  # groups of equal candidates told to the caseworker; more is a list to browse, not an answer
-MAX_DETAIL_CHARS: Final = 200
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, as it goes to every province."""
+
+    header: QuestionHeader
+    query: EncodedQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +65,16 @@ class Desk:
     """What asking needs of its node.
 
     province: the own code. members: code -> name of every province, own one included. ask: puts the question to one
-    of them, the own registry included; ends by the question's deadline or raises a PeerError. opened: makes the
-    question durable before anything is sent. closed: the same for its outcome and every province's.
+    of them, the own registry included, and answers within the seconds given or raises. opened: makes the question
+    durable before anything is sent. closed: the same for its outcome and every province's.
     """
 
     province: str
-    members: Mapping[str, str]
-    keys: FieldKeys = field(repr=False)
-    model: MatchModel
-    ask: Callable[[str, Question], Awaitable[Answer]]
-    opened: Callable[[Question], Awaitable[None]]
+    members: Callable[[], Mapping[str, str]]
+    encoder: QueryEncoder = field(repr=False)
+    model: MatchModel = field(repr=False)
+    ask: Callable[[str, Question, float], Awaitable[Answer]]
+    opened: Callable[[Question, Collection[str]], Awaitable[None]]
     closed: Callable[[Question, Concluded], Awaitable[None]]
     now: Callable[[], datetime]
 
@@ -83,7 +90,7 @@ class Inquiry:
     case_reference: str | None = None
 
 
-async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncIterator[Finding]:
+async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
     """Ask every province about a client; yield what happens as it happens, `Concluded` last.
 
     Raises FieldValueError for a client that cannot be asked about, and StoreError when the question cannot be
@@ -91,8 +98,9 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncIterator[Finding]:
     """
     started = monotonic()
     now = desk.now()
-    query = encode_client(inquiry.client, desk.keys, now.date())
-    for warning in _warnings(inquiry.client, query):
+    # On a thread: the first question loads the gazetteer, and the node answers others meanwhile.
+    query, warnings = await asyncio.to_thread(_understand, inquiry.client, desk.encoder, now.date())
+    for warning in warnings:
         yield warning
     question = Question(
         header=QuestionHeader(
@@ -105,16 +113,15 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncIterator[Finding]:
         ),
         query=query,
     )
+    members = dict(desk.members())
     # Recorded before it is sent: a question nobody can account for must not be asked.
-    await desk.opened(question)
-    yield Accepted(question.header.case_reference, desk.province, dict(desk.members), inquiry.timeout_s)
+    await desk.opened(question, members)
+    yield Accepted(question.header.case_reference, desk.province, members, inquiry.timeout_s)
 
     heard: dict[str, Heard] = {}
     answers: dict[str, Answered] = {}
-    # The question has one deadline, and it runs from here: recording it took its share.
-    tasks = {
-        asyncio.create_task(_ask_one(desk, code, question, started + inquiry.timeout_s)): code for code in desk.members
-    }
+    deadline = started + inquiry.timeout_s  # one for all: understanding and recording took their share of it
+    tasks = [asyncio.create_task(_ask_one(desk, code, question, deadline)) for code in members]
     try:
         for next_done in asyncio.as_completed(tasks):
             report, answer = await next_done
@@ -141,17 +148,17 @@ def conclude(
     """Weigh all answers together. A province without one keeps its share of doubt; it never counts as "none here"."""
     silent = [code for code in heard if code not in answers]
     posterior = combine({code: answer.evidence for code, answer in answers.items()}, silent, model, question.query)
-    decision = decide(posterior, model)
+    decision = decide(posterior, model, question.query)
     return Concluded(
         case=question.header.case_reference,
         outcome=str(decision.outcome),
-        province=decision.province if decision.outcome is Outcome.HOME_FOUND else None,
+        province=decision.province,
         ask_for=decision.ask_for,
         provinces=dict(sorted(posterior.provinces.items(), key=lambda item: (-item[1], item[0]))),
         none=posterior.none,
         unanswered=dict(posterior.unanswered),
         heard=tuple(heard[code] for code in sorted(heard)),
-        finds=_finds(posterior, answers, model),
+        finds=tuple(_find(best, answers[best.province]) for best in posterior.candidates[:SHOWN_FINDS]),
         ms=elapsed_ms,
     )
 
@@ -165,14 +172,17 @@ async def _ask_one(desk: Desk, code: str, question: Question, deadline: float) -
     """Ask one province; whatever happens becomes a state, so that no province can spoil another's answer."""
     started = monotonic()
     try:
+        # Also around whoever does not keep to the time given: no province may hold up the others' answer.
         async with asyncio.timeout(deadline - started):
-            answer = await desk.ask(code, question)
+            answer = await desk.ask(code, question, deadline - started)
     except TimeoutError:
         return Heard(code, ProvinceState.TIMED_OUT, _ms_since(started)), None
     except PeerError as error:
         return _peer_error(code, error, _ms_since(started)), None
+    except TrustError as error:
+        return Heard(code, ProvinceState.NOT_ASKED, _ms_since(started), str(error)), None
     except NodeError as error:
-        return Heard(code, ProvinceState.UNAVAILABLE, _ms_since(started), _sentence(str(error))), None
+        return Heard(code, ProvinceState.UNAVAILABLE, _ms_since(started), str(error)), None
     except Exception as error:  # noqa: BLE001 - a bug with one province must not cost the others' answers
         request = secrets.token_hex(4)
         _log.error("asking_failed", province=code, kind=type(error).__name__, request=request, exc_info=False)
@@ -185,13 +195,13 @@ def _answer(code: str, answer: Answer, ms: int) -> Heard:
         case Answered():
             return Heard(code, ProvinceState.ANSWERED, ms)
         case NeedMore(attributes=attributes):
-            return Heard(code, ProvinceState.NEED_MORE, ms, attributes=tuple(map(_sentence, attributes)))
+            return Heard(code, ProvinceState.NEED_MORE, ms, attributes=attributes)
         case Busy(retry_after_s=retry_after_s):
             return Heard(code, ProvinceState.BUSY, ms, retry_after_s=retry_after_s)
         case Refused(detail=detail):
-            return Heard(code, ProvinceState.REFUSED, ms, _sentence(detail))
+            return Heard(code, ProvinceState.REFUSED, ms, detail)
         case Unavailable(detail=detail):
-            return Heard(code, ProvinceState.UNAVAILABLE, ms, _sentence(detail))
+            return Heard(code, ProvinceState.UNAVAILABLE, ms, detail)
 
 
 # Most specific first, as in the other tables; a PeerError of no listed kind was never reached.
@@ -206,39 +216,34 @@ _PEER_STATES: Final[tuple[tuple[type[PeerError], ProvinceState], ...]] = (
 
 def _peer_error(code: str, error: PeerError, ms: int) -> Heard:
     state = next((state for kind, state in _PEER_STATES if isinstance(error, kind)), ProvinceState.UNREACHABLE)
-    return Heard(code, state, ms, _sentence(str(error)))
+    return Heard(code, state, ms, str(error))
 
 
-def _sentence(text: str) -> str:
-    # It may come from a peer and ends on a terminal: no control characters, no essays.
-    return "".join(char for char in text if char.isprintable())[:MAX_DETAIL_CHARS]
-
-
-def _warnings(client: Client, query: EncodedQuery) -> list[Warned]:
+def _understand(client: Client, encoder: QueryEncoder, today: date) -> tuple[EncodedQuery, list[Warned]]:
+    query = encoder.encode(client, today)
     warnings = [Warned(warning.field, warning.reason) for warning in client_warnings(client)]
     warned = {warning.field for warning in warnings}
     # A parent's name of titles alone, a place of punctuation alone: said, and yet nothing to ask with.
-    for name in ("mother_name", "father_name", "birthplace", "sex"):
-        if getattr(client, name) and getattr(query, name) is None and name not in warned:
-            warnings.append(Warned(name, "unusable"))
-    return warnings
+    said = {
+        "sex": client.sex,
+        "birth_date": client.born,
+        "birthplace": client.birthplace,
+        "mother_name": client.mother_name,
+        "father_name": client.father_name,
+    }
+    unusable = [name for name, text in said.items() if text and getattr(query, name) is None and name not in warned]
+    return query, warnings + [Warned(name, "unusable") for name in unusable]
 
 
-def _finds(posterior: Posterior, answers: Mapping[str, Answered], model: MatchModel) -> tuple[Find, ...]:
-    return tuple(
-        _find(candidate, answers[candidate.province], model) for candidate in posterior.candidates[:SHOWN_FINDS]
-    )
-
-
-def _find(candidate: Candidate, answer: Answered, model: MatchModel) -> Find:
-    levels = answer.evidence.class_levels[candidate.class_index]
-    missing = {name for name, level in zip(model.schema.field_names, levels, strict=True) if level == 0}
+def _find(candidate: Candidate, answer: Answered) -> Find:
     return Find(
         province=candidate.province,
         persons=candidate.count,
         probability=candidate.probability,
         handles=tuple(handle.handle.hex() for handle in answer.handles if handle.class_index == candidate.class_index),
-        bits={name: None if name in missing else bits for name, bits in candidate.field_bits.items()},
+        bits={
+            name: None if name in candidate.missing else round(bits, 2) for name, bits in candidate.field_bits.items()
+        },
     )
 
 

@@ -1,0 +1,293 @@
+"""What `pulang find` says, in Indonesian and English: the same keys in both, ASCII only, short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from matching.fields import FIRST_YEAR, LAST_YEAR, MAX_MARGIN_YEARS, OLDEST_AGE
+
+LANGUAGES: Final = ("id", "en")
+
+_ID: Final[dict[str, str]] = {
+    # fields
+    "field.name": "nama",
+    "field.sex": "jenis kelamin",
+    "field.birth_date": "lahir",
+    "field.birthplace": "tempat lahir",
+    "field.mother_name": "nama ibu kandung",
+    "field.father_name": "nama ayah",
+    # asking field by field
+    "prompt.intro": "Isi yang diketahui saja. Kosongkan (tekan Enter) bila tidak diketahui.",
+    "prompt.name": "Nama, seperti yang disebut klien (boleh ejaan lama, alias, singkatan)",
+    "prompt.sex": "Jenis kelamin: L atau P",
+    "prompt.birth_date": "Lahir: 17-8-1958, 1958, 1955-1960, 1958~3, 'umur 63 th'",
+    "prompt.birthplace": "Tempat lahir: kabupaten atau kota, boleh kecamatan",
+    "prompt.mother_name": "Nama ibu kandung",
+    "prompt.father_name": "Nama ayah",
+    "prompt.name_needed": "Nama harus diisi.",
+    "prompt.understood": "Yang dipahami:",
+    "prompt.send": "Kirim pertanyaan ke semua provinsi?",
+    "prompt.yes": "y",
+    "prompt.no": "t",
+    "prompt.cancelled": "Dibatalkan. Tidak ada yang dikirim.",
+    "known.not": "tidak diketahui",
+    "known.L": "laki-laki",
+    "known.P": "perempuan",
+    "known.year": "tahun {first}",
+    "known.years": "tahun {first} sampai {last}",
+    "known.words": "{words}",
+    "known.initials": "{words} (huruf tunggal = singkatan)",
+    "known.father": "{words}; ayah: {father}",
+    "known.mother": "{words}; ibu: {mother}",
+    "known.more_places": "{places} dan {count} lainnya",
+    "known.no_place": "tidak dikenal sebagai kabupaten atau kota",
+    # values that cannot be used
+    "reason.nothing is left of it after normalising": "tidak ada yang tersisa setelah gelar dan tanda baca dibuang",
+    "reason.empty": "kosong",
+    "reason.not a date": "bukan tanggal, tahun, atau umur yang dikenal",
+    "reason.no year in it": "tidak ada tahunnya",
+    "reason.a two-digit year that may be of two centuries": "tahun dua angka bisa berarti dua abad: tulis empat angka",
+    f"reason.a year outside {FIRST_YEAR} to {LAST_YEAR}": f"tahun di luar {FIRST_YEAR} sampai {LAST_YEAR}",
+    "reason.no such month": "bulan itu tidak ada",
+    "reason.no such day in that month": "tanggal itu tidak ada di bulan tersebut",
+    f"reason.more than {MAX_MARGIN_YEARS} years either way": f"selisih lebih dari {MAX_MARGIN_YEARS} tahun",
+    "reason.an age or a year? Write `63 th` for an age, `1963` for a year": (
+        "umur atau tahun? Tulis '63 th' untuk umur, '1963' untuk tahun"
+    ),
+    f"reason.an age above {OLDEST_AGE}": f"umur di atas {OLDEST_AGE} tahun",
+    "reason.in the future": "di masa depan",
+    f"reason.before {FIRST_YEAR}": f"sebelum {FIRST_YEAR}",
+    "reason.neither L (laki-laki) nor P (perempuan)": "bukan L (laki-laki) atau P (perempuan)",
+    # values that help less than they seem to
+    "warning": "perhatian",
+    "warning.unknown_place": "tidak dikenal sebagai kabupaten atau kota; hanya ejaannya yang dibandingkan",
+    "warning.only_initials": "hanya huruf tunggal; hasilnya akan lemah",
+    "warning.cut": "terlalu panjang; hanya kata-kata yang paling khas dipakai",
+    "warning.unusable": "tidak bisa dipakai; ditanyakan tanpa isian ini",
+    # provinces while they answer
+    "head.asking": "Kasus {case}: menanyakan {count} provinsi",
+    "head.asked": "Kasus {case}: {answered} dari {count} provinsi menjawab dalam {ms} ms",
+    "column.province": "Provinsi",
+    "column.state": "Keadaan",
+    "column.ms": "ms",
+    "own": "{name} (kita)",
+    "state.asked": "ditanya ...",
+    "state.answered": "menjawab",
+    "state.need_more": "minta data tambahan",
+    "state.busy": "sibuk",
+    "state.refused": "menolak",
+    "state.unavailable": "belum bisa menjawab",
+    "state.unreachable": "tidak tersambung",
+    "state.timed_out": "tidak menjawab tepat waktu",
+    "state.broke_contract": "jawabannya tidak sah",
+    "state.not_asked": "tidak ditanya",
+    "state.failed": "gagal di simpul kita",
+    # the answer
+    "outcome.home_found": "PROVINSI ASAL DITEMUKAN: {province}",
+    "outcome.ambiguous": "BELUM PASTI",
+    "outcome.not_registered": "TIDAK TERDAFTAR",
+    "outcome.incomplete": "BELUM LENGKAP",
+    "say.home_found": "Kemungkinan {percent}. Hubungi Dinas Sosial {province} dengan kode kandidat di bawah.",
+    "say.ambiguous": "Yang mungkin: {provinces}.",
+    "say.ambiguous_none": "Tidak ada provinsi yang menonjol.",
+    "say.not_registered": (
+        "Semua provinsi sudah menjawab dan tidak ada yang mengenali klien ini (kemungkinan {percent})."
+    ),
+    "say.incomplete": "Belum menjawab: {provinces}. Ini tidak berarti klien tidak terdaftar di sana.",
+    "say.so_far": "Sementara ini: {province} (kemungkinan {percent}).",
+    "say.again": "Tanyakan lagi nanti.",
+    "ask.name": "Tanyakan nama lengkap, semua katanya.",
+    "ask.birth_date": "Tanyakan tanggal lahir selengkap mungkin, atau umur.",
+    "ask.birthplace": "Tanyakan kabupaten atau kota tempat lahir.",
+    "ask.mother_name": "Tanyakan nama ibu kandung.",
+    "ask.father_name": "Tanyakan nama ayah.",
+    "ask.sex": "Isikan jenis kelamin.",
+    "head.ranking": "Kemungkinan provinsi asal",
+    "ranking.none": "tidak di provinsi mana pun",
+    "ranking.unanswered": "{name} (belum menjawab)",
+    "ranking.rest": "{count} provinsi lain",
+    "head.finds": "Kandidat terdekat (kode hanya bermakna bagi provinsi yang menjawab)",
+    "find.one": "1 orang",
+    "find.some": "{count} orang",
+    "find.many": "sekitar {count} orang",
+    "find.code": "kode {code}",
+    "find.no_code": "tanpa kode: terlalu banyak yang serupa",
+    "head.why": "Mengapa {province}? Bobot dalam bit: + mendukung, - menentang",
+    "why.sum": "jumlah",
+    # when it could not be asked
+    "error": "pulang",
+    "hint": "petunjuk",
+    "error.field": "{field}: {reason}",
+    "hint.field": "perbaiki isian ini; belum ada yang dikirim",
+    "error.NodeNotRunningError": "simpul provinsi ini tidak berjalan di {home}",
+    "hint.NodeNotRunningError": "jalankan: pulang node serve --home {home}",
+    "error.NodeGoneError": "simpul berhenti di tengah pertanyaan; tidak ada jawaban yang berlaku",
+    "hint.NodeGoneError": "jalankan lagi (pulang node serve --home {home}), lalu tanyakan lagi",
+    "error.PeerTimeoutError": "simpul menerima pertanyaan lalu diam",
+    "hint.PeerTimeoutError": "periksa log simpul, lalu tanyakan lagi",
+    "error.AccessDeniedError": "simpul ini tidak melayani pengguna komputer ini",
+    "hint.AccessDeniedError": "bertanyalah sebagai pengguna yang menjalankan simpul",
+    "error.BusyError": "simpul sedang menanyakan banyak klien",
+    "hint.BusyError": "coba lagi sebentar lagi",
+    "error.StoreError": "simpul tidak bisa mencatat pertanyaan, jadi tidak ada yang ditanyakan",
+    "hint.StoreError": "periksa basis data dan ruang disk simpul",
+}
+
+_EN: Final[dict[str, str]] = {
+    "field.name": "name",
+    "field.sex": "sex",
+    "field.birth_date": "born",
+    "field.birthplace": "birthplace",
+    "field.mother_name": "mother's name",
+    "field.father_name": "father's name",
+    "prompt.intro": "Fill in what is known. Leave empty (press Enter) what is not.",
+    "prompt.name": "Name, as the client says it (old spelling, alias, initials are fine)",
+    "prompt.sex": "Sex: L (male) or P (female)",
+    "prompt.birth_date": "Born: 17-8-1958, 1958, 1955-1960, 1958~3, 'age 63'",
+    "prompt.birthplace": "Birthplace: regency or city, a district will do",
+    "prompt.mother_name": "Mother's name",
+    "prompt.father_name": "Father's name",
+    "prompt.name_needed": "A name is needed.",
+    "prompt.understood": "Understood:",
+    "prompt.send": "Send the question to every province?",
+    "prompt.yes": "y",
+    "prompt.no": "n",
+    "prompt.cancelled": "Cancelled. Nothing was sent.",
+    "known.not": "not known",
+    "known.L": "male",
+    "known.P": "female",
+    "known.year": "year {first}",
+    "known.years": "years {first} to {last}",
+    "known.words": "{words}",
+    "known.initials": "{words} (a single letter = an initial)",
+    "known.father": "{words}; father: {father}",
+    "known.mother": "{words}; mother: {mother}",
+    "known.more_places": "{places} and {count} more",
+    "known.no_place": "no regency or city that we know",
+    "reason.nothing is left of it after normalising": "no name is left once titles and signs are taken off",
+    "reason.empty": "empty",
+    "reason.not a date": "no date, year or age that we can read",
+    "reason.no year in it": "there is no year in it",
+    "reason.a two-digit year that may be of two centuries": "two digits may mean two centuries: write all four",
+    f"reason.a year outside {FIRST_YEAR} to {LAST_YEAR}": f"a year outside {FIRST_YEAR} to {LAST_YEAR}",
+    "reason.no such month": "there is no such month",
+    "reason.no such day in that month": "there is no such day in that month",
+    f"reason.more than {MAX_MARGIN_YEARS} years either way": f"more than {MAX_MARGIN_YEARS} years either way",
+    "reason.an age or a year? Write `63 th` for an age, `1963` for a year": (
+        "an age or a year? Write '63 th' for an age, '1963' for a year"
+    ),
+    f"reason.an age above {OLDEST_AGE}": f"an age above {OLDEST_AGE}",
+    "reason.in the future": "in the future",
+    f"reason.before {FIRST_YEAR}": f"before {FIRST_YEAR}",
+    "reason.neither L (laki-laki) nor P (perempuan)": "neither L (male) nor P (female)",
+    "warning": "note",
+    "warning.unknown_place": "no regency or city that we know; only its spelling is compared",
+    "warning.only_initials": "initials only; the result will be weak",
+    "warning.cut": "too long; only its rarest words are used",
+    "warning.unusable": "cannot be used; asking without it",
+    "head.asking": "Case {case}: asking {count} provinces",
+    "head.asked": "Case {case}: {answered} of {count} provinces answered in {ms} ms",
+    "column.province": "Province",
+    "column.state": "State",
+    "column.ms": "ms",
+    "own": "{name} (ours)",
+    "state.asked": "asked ...",
+    "state.answered": "answered",
+    "state.need_more": "needs more data",
+    "state.busy": "busy",
+    "state.refused": "refused",
+    "state.unavailable": "cannot answer now",
+    "state.unreachable": "no connection",
+    "state.timed_out": "no answer in time",
+    "state.broke_contract": "invalid answer",
+    "state.not_asked": "not asked",
+    "state.failed": "failed at our node",
+    "outcome.home_found": "HOME PROVINCE FOUND: {province}",
+    "outcome.ambiguous": "NOT CERTAIN YET",
+    "outcome.not_registered": "NOT REGISTERED",
+    "outcome.incomplete": "INCOMPLETE",
+    "say.home_found": "Probability {percent}. Call the Dinas Sosial of {province} with the candidate's code below.",
+    "say.ambiguous": "Possible: {provinces}.",
+    "say.ambiguous_none": "No province stands out.",
+    "say.not_registered": "Every province answered, and none of them knows this client (probability {percent}).",
+    "say.incomplete": "No answer from: {provinces}. This does not mean that the client is not registered there.",
+    "say.so_far": "So far: {province} (probability {percent}).",
+    "say.again": "Ask again later.",
+    "ask.name": "Ask for the full name, all of its words.",
+    "ask.birth_date": "Ask for the date of birth, as complete as can be, or the age.",
+    "ask.birthplace": "Ask in which regency or city the client was born.",
+    "ask.mother_name": "Ask for the mother's name.",
+    "ask.father_name": "Ask for the father's name.",
+    "ask.sex": "Fill in the sex.",
+    "head.ranking": "Probability of being the home province",
+    "ranking.none": "none of these",
+    "ranking.unanswered": "{name} (no answer yet)",
+    "ranking.rest": "{count} other provinces",
+    "head.finds": "Closest candidates (a code means something to the answering province only)",
+    "find.one": "1 person",
+    "find.some": "{count} persons",
+    "find.many": "about {count} persons",
+    "find.code": "code {code}",
+    "find.no_code": "no code: too many are alike",
+    "head.why": "Why {province}? Weight in bits: + speaks for it, - against it",
+    "why.sum": "sum",
+    "error": "pulang",
+    "hint": "hint",
+    "error.field": "{field}: {reason}",
+    "hint.field": "correct this value; nothing was sent",
+    "error.NodeNotRunningError": "no node is running in {home}",
+    "hint.NodeNotRunningError": "start it: pulang node serve --home {home}",
+    "error.NodeGoneError": "the node went away in mid-question; no answer counts",
+    "hint.NodeGoneError": "start it again (pulang node serve --home {home}), then ask again",
+    "error.PeerTimeoutError": "the node accepted the question and fell silent",
+    "hint.PeerTimeoutError": "look at the node's log, then ask again",
+    "error.AccessDeniedError": "this node does not serve this user",
+    "hint.AccessDeniedError": "ask as the user that runs the node",
+    "error.BusyError": "the node is asking about many clients",
+    "hint.BusyError": "try again in a moment",
+    "error.StoreError": "the node cannot record the question, so nothing was asked",
+    "hint.StoreError": "look at the node's database and its disk",
+}
+
+TEXTS: Final[dict[str, dict[str, str]]] = {"id": _ID, "en": _EN}
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The texts of one language."""
+
+    language: str
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return a text with its values filled in."""
+        return TEXTS[self.language][key].format(**values)
+
+    def knows(self, key: str) -> bool:
+        """Whether there is such a text."""
+        return key in TEXTS[self.language]
+
+    def field(self, name: str) -> str:
+        """Return what a field of the schema is called; `born` is what the parser calls a birth date."""
+        return self("field.birth_date" if name == "born" else f"field.{name}")
+
+    def reason(self, reason: str) -> str:
+        """Return why a value cannot be used; in English as it came, when there is no text for it."""
+        return self(f"reason.{reason}") if self.knows(f"reason.{reason}") else reason
+
+    def percent(self, probability: float) -> str:
+        """Return a probability as people read it; certainty is never claimed, and never excluded."""
+        if probability >= 0.9995:
+            text = "> 99.9%"
+        elif probability < 0.0005:
+            text = "< 0.1%"
+        else:
+            text = f"{100 * probability:.1f}%"
+        return self._decimal(text)
+
+    def bits(self, bits: float) -> str:
+        """Return a weight in bits with its sign."""
+        return self._decimal(f"{bits:+.1f}")
+
+    def _decimal(self, text: str) -> str:
+        return text.replace(".", ",") if self.language == "id" else text
