@@ -22,9 +22,9 @@ class AuditEntry:
     """One event of one question between this node and one peer, kept for good.
 
     peer: code of the other province. outcome: `sent`, or what was answered (`answered`, `refused`, ...); reason: why
-    not. request_sha256: of the request's bytes as received; None where this node asked. number: given by the store,
-    ascending; None before. What a malformed question did not carry is None; a value outside its limit is never copied
-    here, because the audit would then hold whatever a stranger wrote into it.
+    not. request_sha256: of the request's bytes, so that both sides' audits name a question alike. number: given by
+    the store, ascending; None before. What a malformed question did not carry is None; a value outside its limit is
+    never copied here, because the audit would then hold whatever a stranger wrote into it.
     """
 
     at: datetime
@@ -32,7 +32,7 @@ class AuditEntry:
     peer: str
     method: str
     outcome: str
-    request_sha256: bytes | None = None
+    request_sha256: bytes
     purpose: str | None = None
     reason: str | None = None
     case_reference: str | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 HEAD: Final = "0001"  # newest migration under migrations/versions; a test compares
-_ADVISORY_LOCK: Final = 0x50554C414E47  # "PULANG": any number of our own
+ADVISORY_LOCK: Final = 0x50554C414E47  # "PULANG": any number of our own
 _LOCK_POLL_S: Final = 0.05
 
 # Alembic keeps its context in module globals: one migration at a time in a process.
@@ -40,7 +40,7 @@ def migrate(engine: Engine, path: Path | None, place: str, *, wait_s: float) -> 
     with _in_process:
         if path is None:
             with engine.begin() as connection:
-                connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
                 _upgrade(connection, place)
             return
         with _folder_lock(path.parent, place, wait_s=wait_s):

@@ -65,13 +65,13 @@ audit = Table(
     Column("case_reference", String(64)),
     Column("operator_pseudonym", LargeBinary(32)),
     Column("nonce", LargeBinary(32)),
-    Column("request_sha256", LargeBinary(32)),
+    Column("request_sha256", LargeBinary(32), nullable=False),
     Column("generation", String(32)),
     Column("schema_fingerprint", LargeBinary(32)),
     Column("key_epoch", Integer),
     Column("duration_ms", Integer),
     CheckConstraint("direction IN ('asked', 'answered')", name="audit_direction"),
-    CheckConstraint("direction = 'asked' OR coalesce(length(request_sha256), 0) = 32", name="audit_request_sha256"),
+    CheckConstraint("length(request_sha256) = 32", name="audit_request_sha256"),
     sqlite_autoincrement=True,  # a number is never given twice, not even after the newest row was lost
 )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -14,10 +15,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, func, select, text
 
 from node.errors import StoreError
-from node.store import Store, open_store
+from node.store import Store, open_store, schema
 from node.store.engine import parse_url
 from tests.postgres import postgres_server  # noqa: F401 - the fixture
 from tests.stores import NOW, WRITER, entry, execute, handle, rows, store, url  # noqa: F401 - fixtures
@@ -85,6 +86,23 @@ def test_four_processes_open_an_empty_database_at_once(url: str) -> None:
     ]
     assert [opener.communicate()[0].strip() for opener in openers] == [b"0"] * 4
     assert rows(url, "SELECT count(*) FROM audit") == [(4,)]
+
+
+def test_opening_waits_for_another_process_that_migrates(url: str, tmp_path: Path) -> None:
+    if url.startswith("sqlite"):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="is locked by another process"):
+            open_store(url, wait_s=0.2)
+        os.close(descriptor)
+    else:
+        engine = create_engine(parse_url(url))
+        with engine.connect() as holder:
+            holder.execute(select(func.pg_advisory_xact_lock(schema.ADVISORY_LOCK)))
+            with pytest.raises(StoreError, match="is locked by another process"):
+                open_store(url, wait_s=0.2)
+        engine.dispose()
+    open_store(url, wait_s=0.2).close()
 
 
 def test_a_locked_database_is_named_and_works_again_when_free(store: Store, url: str) -> None:

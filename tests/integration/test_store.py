@@ -60,7 +60,7 @@ def test_an_answer_and_its_handles_come_back_as_they_were_written(store: Store) 
 
 
 def test_a_question_is_written_before_and_after_it_is_asked(store: Store, url: str) -> None:
-    asked = [entry(direction=Direction.ASKED, peer=peer, outcome="sent", request_sha256=None) for peer in ("33", "51")]
+    asked = [entry(direction=Direction.ASKED, peer=peer, outcome="sent") for peer in ("33", "51")]
     store.record_question(QuestionRecord(b"q" * 16, "case-1", NOW), asked)
     assert rows(url, "SELECT case_reference, outcome FROM questions") == [("case-1", None)]
 
@@ -97,7 +97,7 @@ def test_a_question_may_go_to_nobody_and_end_with_nobody(store: Store, url: str)
 
 def test_an_answered_question_without_its_requests_hash_is_refused(store: Store) -> None:
     with pytest.raises(StoreError):
-        store.record_answer(entry(request_sha256=None))
+        store.record_answer(entry(request_sha256=b""))
 
 
 def test_an_unknown_or_expired_handle_resolves_to_nothing(store: Store) -> None:

@@ -43,15 +43,13 @@ def upgrade() -> None:
         sa.Column("case_reference", sa.String(64)),
         sa.Column("operator_pseudonym", sa.LargeBinary(32)),
         sa.Column("nonce", sa.LargeBinary(32)),
-        sa.Column("request_sha256", sa.LargeBinary(32)),
+        sa.Column("request_sha256", sa.LargeBinary(32), nullable=False),
         sa.Column("generation", sa.String(32)),
         sa.Column("schema_fingerprint", sa.LargeBinary(32)),
         sa.Column("key_epoch", sa.Integer()),
         sa.Column("duration_ms", sa.Integer()),
         sa.CheckConstraint("direction IN ('asked', 'answered')", name="audit_direction"),
-        sa.CheckConstraint(
-            "direction = 'asked' OR coalesce(length(request_sha256), 0) = 32", name="audit_request_sha256"
-        ),
+        sa.CheckConstraint("length(request_sha256) = 32", name="audit_request_sha256"),
         sqlite_autoincrement=True,
     )
     op.create_table(
