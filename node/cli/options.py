@@ -12,6 +12,8 @@ from node.home import NodeHome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from node.pki.authority import Authority
+
 
 def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--home DIR`, handed over as `home: NodeHome`."""
@@ -29,3 +31,16 @@ def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _as_home(context: click.Context, parameter: click.Parameter, value: str) -> NodeHome:  # noqa: ARG001 - click's
     return NodeHome(Path(value).expanduser().absolute())
+
+
+def authority_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--authority DIR`, handed over as `authority: Authority`, opened."""
+    return click.option(
+        "--authority", required=True, metavar="DIR", callback=_as_authority, help="The authority's folder."
+    )(function)
+
+
+def _as_authority(context: click.Context, parameter: click.Parameter, value: str) -> Authority:  # noqa: ARG001 - click's
+    from node.pki.authority import Authority  # noqa: PLC0415 - most commands need no authority, and it is slow to load
+
+    return Authority(Path(value).expanduser())

@@ -102,6 +102,14 @@ def check_members(members: tuple[Member, ...]) -> None:
         raise ValueError("two provinces have the same address")
 
 
+def make_member(code: str, name: str, address: str) -> Member:
+    """Check a member that comes from a command line. Raises ConfigError naming every wrong part."""
+    try:
+        return Member(code, name, address)
+    except ValidationError as error:
+        raise ConfigError(f"not a member: {_complaints(error)}") from None
+
+
 class _Signature(BaseModel):
     model_config = SETTINGS
     keyid: str
@@ -163,9 +171,9 @@ def read_signed(envelope: bytes, anchor_pem: bytes) -> Membership:
     try:
         return _PAYLOAD.validate_json(payload)
     except ValidationError as error:
-        complaints = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise TrustError(
-            f"the signed membership is not usable: {complaints}", hint="this node may be older than the authority's"
+            f"the signed membership is not usable: {_complaints(error)}",
+            hint="this node may be older than the authority's",
         ) from None
 
 
@@ -218,3 +226,7 @@ def epoch_check(secret: bytes, epoch: int) -> str:
     find nobody anywhere and look like "not registered".
     """
     return hmac.digest(secret, b"pulang/epoch-check/1" + epoch.to_bytes(4, "little"), "sha256").hex()[:32]
+
+
+def _complaints(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))

@@ -1,0 +1,133 @@
+"""`pulang cert`: a node's certificate from request to installation, and the authority's part in between."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from node.cli.options import authority_option, home_option
+from node.errors import EXIT_CONFIG, EXIT_DENIED, EXIT_OK, EXIT_RENEW
+from node.files import PUBLIC, check_free, read_file, write_atomic
+from node.pki.authority import DEFAULT_LEAF_DAYS, MAX_REQUEST_BYTES, Authority
+from node.pki.credentials import (
+    CertificateState,
+    certificate_status,
+    install_certificate,
+    request_certificate,
+)
+from node.pki.trust import MAX_CHAIN_PEM_BYTES
+
+if TYPE_CHECKING:
+    from node.home import NodeHome
+    from node.pki.credentials import CertificateStatus
+
+FILE: Final = click.Path(path_type=Path)
+STATUS_EXIT: Final[dict[CertificateState, int]] = {
+    CertificateState.VALID: EXIT_OK,
+    CertificateState.RENEW: EXIT_RENEW,
+    CertificateState.NOT_YET_VALID: EXIT_DENIED,
+    CertificateState.EXPIRED: EXIT_DENIED,
+    CertificateState.ABSENT: EXIT_CONFIG,
+}
+
+
+@click.group()
+def cert() -> None:
+    """Request, issue, install and inspect certificates."""
+
+
+@cert.command()
+@home_option
+@click.option("--out", required=True, type=FILE, metavar="FILE", help="Where the request goes, e.g. request.csr.")
+@click.option("--discard", is_flag=True, help="Throw away a key that still waits for its certificate.")
+def request(home: NodeHome, out: Path, *, discard: bool) -> None:
+    """Make a new key on this node and a request for its certificate; only the request leaves."""
+    check_free(out)
+    write_atomic(out, request_certificate(home, discard=discard), mode=PUBLIC)
+    click.echo(f"wrote {out}; the key stays in {home.pki}")
+    click.echo("next: the authority runs `pulang cert issue`, then here `pulang cert install`")
+
+
+@cert.command()
+@authority_option
+@click.argument("request_file", type=FILE, metavar="REQUEST")
+@click.option("--province", required=True, metavar="CODE", help="The province whose request this must be, e.g. 35.")
+@click.option("--out", required=True, type=FILE, metavar="FILE", help="Where the certificate goes, e.g. 35.crt.")
+@click.option("--days", default=DEFAULT_LEAF_DAYS, show_default=True, help="How long it is valid.")
+def issue(authority: Authority, request_file: Path, province: str, out: Path, days: int) -> None:
+    """Sign the certificate that REQUEST asks for, if it is really that province's."""
+    check_free(out)
+    now = datetime.now(UTC)
+    pem = authority.issue(read_file(request_file, limit=MAX_REQUEST_BYTES), province, now, days=days)
+    write_atomic(out, pem, mode=PUBLIC)
+    click.echo(f"wrote {out}: province {province} of {authority.federation}, {days} days")
+
+
+@cert.command()
+@home_option
+@click.argument("certificate", type=FILE, metavar="CERTIFICATE")
+@click.option("--root", type=FILE, metavar="FILE", help="The authority's root.pem; needed the first time.")
+@click.option(
+    "--replace-root", is_flag=True, help="Trust another root from now on: only when the federation's changed."
+)
+def install(home: NodeHome, certificate: Path, root: Path | None, *, replace_root: bool) -> None:
+    """Check CERTIFICATE against this node's key, province and root, and make it the current one."""
+    install_certificate(
+        home,
+        read_file(certificate, limit=MAX_CHAIN_PEM_BYTES),
+        datetime.now(UTC),
+        roots_pem=None if root is None else read_file(root, limit=MAX_CHAIN_PEM_BYTES),
+        replace_roots=replace_root,
+    )
+    _print_status(certificate_status(home, datetime.now(UTC)))
+
+
+@cert.command()
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(home: NodeHome, *, as_json: bool) -> int:
+    """Show whose certificate this node has, and until when.
+
+    Exit codes: 0 valid; 20 valid, less than a third of its life is left: renew; 77 expired, not yet valid, or not to
+    be trusted; 78 none installed.
+    """
+    found = certificate_status(home, datetime.now(UTC))
+    if as_json:
+        click.echo(json.dumps(_as_json(found)))
+    else:
+        _print_status(found)
+    return STATUS_EXIT[found.state]
+
+
+def _as_json(status: CertificateStatus) -> dict[str, object]:
+    return {
+        "state": status.state.value,
+        "federation": status.identity.federation,
+        "province": status.identity.province,
+        "serial": None if status.serial is None else f"{status.serial:x}",
+        "not_before": None if status.not_before is None else status.not_before.isoformat(),
+        "not_after": None if status.not_after is None else status.not_after.isoformat(),
+        "days_left": None if status.left is None else round(status.left.total_seconds() / 86400, 2),
+        "pending": status.is_pending,
+        "root_sha256": list(status.root_fingerprints),
+    }
+
+
+def _print_status(status: CertificateStatus) -> None:
+    click.echo(f"certificate  {status.identity}: {status.state.value.replace('_', ' ')}")
+    if status.not_before and status.not_after and status.left is not None:
+        click.echo(f"from         {status.not_before:%Y-%m-%d %H:%M} UTC")
+        click.echo(
+            f"until        {status.not_after:%Y-%m-%d %H:%M} UTC, {status.left.total_seconds() / 86400:.1f} days"
+        )
+        click.echo(f"serial       {status.serial:x}")
+    for root in status.root_fingerprints:
+        click.echo(f"root         SHA-256 {root}")
+    if status.is_pending:
+        click.echo("pending      a new key waits for its certificate")
+    if status.state is not CertificateState.VALID:
+        click.echo("next         pulang cert request, have it issued, pulang cert install")

@@ -1,0 +1,119 @@
+"""How a node's folder takes in a membership, its anchor and the epoch's linkage secret."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from matching.keys import load_secret
+from node.config import load_config
+from node.errors import ConfigError, TrustError
+from node.files import PUBLIC, make_private_folder, read_file, read_private, write_atomic
+from node.pki.membership import (
+    MAX_ANCHOR_BYTES,
+    MAX_MEMBERSHIP_BYTES,
+    epoch_check,
+    key_id,
+    read_anchor,
+    read_signed,
+    verify_membership,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from node.home import NodeHome
+    from node.pki.membership import Membership
+
+MAX_SECRET_BYTES: Final = 256
+
+
+def join_federation(
+    home: NodeHome,
+    envelope: bytes,
+    now: datetime,
+    *,
+    anchor_pem: bytes | None = None,
+    secret_text: str | None = None,
+) -> Membership:
+    """Verify a membership file and make it the node's; again for every newer version. Returns what it says.
+
+    The anchor is needed the first time and can never be changed by this; the secret is needed once an epoch. The
+    membership is written last: where it is, the rest is too. Nothing is changed when anything is refused.
+    Raises ConfigError or TrustError; SchemaError for a malformed secret.
+    """
+    config = load_config(home)
+    anchor_pem = _anchor_to_trust(home, anchor_pem)
+    membership = verify_membership(envelope, anchor_pem, now)
+    if membership.federation != config.federation:
+        raise TrustError(
+            f"the membership is of {membership.federation}, and this node is of {config.federation}",
+            hint=f"take the file of {config.federation}, or correct {home.config}",
+        )
+    _refuse_older(home, membership, anchor_pem)
+    secret = _secret_to_keep(home, membership, secret_text)
+
+    if secret is not None:
+        path = home.epoch_secret(membership.key_epoch)
+        make_private_folder(path.parent)
+        write_atomic(path, secret.hex().encode("ascii") + b"\n")
+    write_atomic(home.membership_anchor, anchor_pem, mode=PUBLIC, replace=True)
+    write_atomic(home.membership, envelope, mode=PUBLIC, replace=True)
+    return membership
+
+
+def _anchor_to_trust(home: NodeHome, offered: bytes | None) -> bytes:
+    if not home.membership_anchor.exists():
+        if offered is None:
+            raise ConfigError("this node has no anchor yet", hint="give the authority's membership.pub with --anchor")
+        return offered
+    installed = read_file(home.membership_anchor, limit=MAX_ANCHOR_BYTES)
+    if offered is not None and key_id(read_anchor(offered)) != key_id(read_anchor(installed)):
+        raise TrustError(
+            "the anchor is not the one this node trusts",
+            hint=f"ask the authority by another channel; if its key really changed, remove {home.membership_anchor}",
+        )
+    return installed
+
+
+def _refuse_older(home: NodeHome, membership: Membership, anchor_pem: bytes) -> None:
+    if not home.membership.exists():
+        return
+    try:
+        installed = read_signed(read_file(home.membership, limit=MAX_MEMBERSHIP_BYTES), anchor_pem)
+    except (ConfigError, TrustError):
+        return  # a damaged file keeps the node from starting; this is its repair
+    if membership.version < installed.version:
+        raise TrustError(
+            f"the membership is version {membership.version}, and this node has version {installed.version}",
+            hint="going back would let a member that was put out return: take the newest file",
+        )
+    if membership.version == installed.version and membership != installed:
+        raise TrustError(
+            f"two different memberships carry version {membership.version}",
+            hint="tell the authority at once: its key signed both, or its folder was restored from a backup",
+        )
+
+
+def _secret_to_keep(home: NodeHome, membership: Membership, offered: str | None) -> bytes | None:
+    """Return the offered secret if it is the epoch's and not in the folder yet; one in the folder is checked too."""
+    epoch, path = membership.key_epoch, home.epoch_secret(membership.key_epoch)
+    secret = load_secret(offered) if offered is not None else None
+    if secret is not None:
+        _check_secret(secret, membership, "the secret file", "take the authority's file of this epoch")
+    if path.exists():
+        present = load_secret(read_private(path, limit=MAX_SECRET_BYTES).decode("ascii", errors="replace"))
+        _check_secret(present, membership, str(path), "move it away and join again with --epoch-secret")
+        return None
+    if secret is None:
+        raise ConfigError(
+            f"this node has no linkage secret of epoch {epoch}", hint=f"give epoch-{epoch}.key with --epoch-secret"
+        )
+    return secret
+
+
+def _check_secret(secret: bytes, membership: Membership, what: str, hint: str) -> None:
+    if not hmac.compare_digest(epoch_check(secret, membership.key_epoch), membership.epoch_check):
+        raise TrustError(
+            f"{what} is not the secret of epoch {membership.key_epoch} in {membership.federation}", hint=hint
+        )
