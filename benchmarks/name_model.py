@@ -78,20 +78,10 @@ _BANJAR = re.compile(
 )
 _NOT_A_NAME = frozenset("h hj hi hm hjh kh dr drs dra drg ir tb as ec se sh st spd prof rm rr ra kh tn ny st".split())
 
-# Rare names that no table of frequent tokens holds: put together the way villages do.
-_STEMS = (
-    "sar tar kar war mar nar ras tas jas was dar sur tur pon leg pah kli wag ton tum suk dul kas mis sam nas sal "
-    "kam san tim jum kem rus tug sum wir kro yat sup suw sud suj sug suh sun suy par wak mul ngat jar rat sad "
-    "mus kus sat gim rub leb"
-).split()
-_MIDDLES = ("", "ti", "mi", "wa", "ya", "na", "ra", "su", "di", "ka", "ta", "i")
-_ENDINGS = {
-    MALE: "no to di man min jo yo gi mo so ko is un idi iman ijo ilan ono anto adi oyo imin ipan amin ali awi iran "
-          "idin udin ija ijan ikin".split(),
-    FEMALE: "nah tin ti ni sih yem nem yah tun mi inah iyah ini asih atun iyem inem irah ilah ati awati ningsih ani is "
-            "iati".split(),
-}  # fmt: skip
-RARE_SHARE: Final = {FIRST: 0.01, MIDDLE: 0.01, LAST: 0.05, ONLY: 0.16}
+# Rare names that no table of frequent tokens holds: the beginning of one name with the end of another.
+RARE_NAMES: Final = 80_000  # per sex
+RARE_SHARE: Final = {FIRST: 0.01, MIDDLE: 0.01, LAST: 0.03, ONLY: 0.24}
+_PARTS: Final = re.compile(r"([^aeiou]*[aeiou]+[^aeiou]+)([aeiou]+[^aeiou]+.*)$")  # the cut is before the second vowel
 RARE_CUSTOMS: Final = frozenset({"jawa", "sunda", "madura", "betawi", "lampung", "sasak", "umum"})
 
 _ORDER_NAMES: Final = {
@@ -185,7 +175,7 @@ class NameModel:
             self._counts[MALE, FIRST, self._number["m"]] *= 0.3
         table = len(tokens)
         self._groups = self._read_groups()
-        self._rare = {sex: self._new_tokens(_rare_names(sex)) for sex in (FEMALE, MALE)}
+        self._rare = {sex: self._new_tokens(self._rare_names(sex)) for sex in (FEMALE, MALE)}
         self._bali = {
             sex: self._new_tokens([stem + end for stem in _BALI_STEMS for end in _BALI_ENDINGS[sex]])
             for sex in (FEMALE, MALE)
@@ -214,6 +204,22 @@ class NameModel:
                 self._number[name] = len(self.vocabulary)
                 self.vocabulary.append(name)
         return np.array([self._number[name] for name in names], np.int32)
+
+    def _rare_names(self, sex: int) -> list[str]:
+        """Put names together from the parts of names that stand alone. The same list in every process."""
+        counts = self._counts[sex, ONLY]
+        known = [
+            (match.groups(), count)
+            for token, count in zip(self.vocabulary, counts, strict=False)  # tokens added since have no counts
+            if (match := _PARTS.match(token))
+        ]
+        weights = np.cumsum([count for _, count in known])
+        rng = np.random.Generator(np.random.PCG64(sex))
+        heads, tails = (
+            np.searchsorted(weights, rng.random(RARE_NAMES * 2) * weights[-1], side="right") for _ in range(2)
+        )
+        made = (known[head][0][0] + known[tail][0][1] for head, tail in zip(heads, tails, strict=True))
+        return list(dict.fromkeys(name for name in made if name not in self._number))[:RARE_NAMES]
 
     def _read_groups(self) -> dict[tuple[str, int], list[tuple[int, ...]]]:
         groups: dict[tuple[str, int], list[tuple[int, ...]]] = {}
@@ -268,7 +274,7 @@ class NameModel:
         for group in GROUPS_OF.get(custom, ()):
             for name in self._groups.get((group, sex), ()):
                 if len(name) == 1:
-                    tilt[name[0]] = max(3.0 * tilt[name[0]], 3.0)
+                    tilt[name[0]] = max(tilt[name[0]], 3.0)
         return tilt
 
     def _weights(self, who: Bearers, position: int) -> Floats:
@@ -281,6 +287,8 @@ class NameModel:
                 for name in self._groups.get((group, sex), ()):
                     if len(name) == 1:
                         shared[name[0]] += 8.0
+        if position == ONLY:  # the source is one region; over ten provinces the commonest names are less common
+            shared **= 0.92
         shared *= tilt * fashion
         own = np.sum([self._provinces[code][sex, position] for code in CUSTOMS[custom]], axis=0) * fashion
         share = OWN_TABLE_SHARE.get(custom, DEFAULT_OWN_TABLE_SHARE) if own.sum() > 0 else 0.0
@@ -521,18 +529,6 @@ BATAK_CLANS: Final = (
 
 def _usable(token: str) -> bool:
     return token not in _NOT_A_NAME and (len(token) > 1 or token == "m")  # noqa: S105 - a name, not a password
-
-
-def _rare_names(sex: int) -> list[str]:
-    names = [
-        stem + middle + end
-        for stem in _STEMS
-        for middle in _MIDDLES
-        for end in _ENDINGS[sex]
-        if not middle or end[0] not in "aiu"
-    ]
-    # A fixed shuffle: the draw favours the front of the list, and the front should not be one stem.
-    return [names[at] for at in np.random.Generator(np.random.PCG64(sex)).permutation(len(names))]
 
 
 def _zipf(rng: np.random.Generator, pool: Ids, count: int) -> Ids:
