@@ -1,0 +1,351 @@
+"""Takes a name as it was written apart: name, second names, parents, titles.
+
+Rules 1 to 5 of docs/matching.md. Two choices make spellings meet:
+
+- Compounds are split. "Nurhayati" gives the tokens of "Nur Hayati", "Abdurrahman" those of "Abdul Rahman" and
+  "Sitiaminah" those of "Siti Aminah", so that a client called by the second half alone still agrees with it.
+  Only a known name is split off; "Nurdin" and "Abdullah" stay whole.
+- Articles are joined. "Al Fatih", "Al-Fatih" and "Alfatih" are one token: the article alone says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+from matching.phonetics import token_forms
+from matching.tables import read_table, token_counts
+
+MAX_NAME_CHARACTERS = 160  # the law allows 60 since 2022; longer text is cut, whoever sends it
+MAX_TOKENS = 12
+MIN_KNOWN = 20  # a token seen this often in the reference names is a name of its own
+
+
+class ParsedName(NamedTuple):
+    """A name taken apart; every token is a-z, lower case, and a single letter is an initial.
+
+    tokens: the person's own name, empty if nothing is left of it.
+    father, mother: from "bin X" and from "By. Ny. X".
+    aliases: second names, token by token.
+    titles: religious and noble titles in one spelling each; academic ones and forms of address are dropped.
+    """
+
+    tokens: tuple[str, ...]
+    father: tuple[str, ...] = ()
+    mother: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, ...], ...] = ()
+    titles: tuple[str, ...] = ()
+
+
+def parse_name(raw: str) -> ParsedName:
+    """Return the parts of a name as written. Never raises: a text without a name in it gives no tokens."""
+    words = raw.lower().split() if len(raw) <= MAX_NAME_CHARACTERS else []
+    # Most names are made of plain tokens only: they are recognised whole, for the import's sake.
+    if words and len(words) <= MAX_TOKENS and _plain_tokens().issuperset(words):
+        return ParsedName(tuple(words))
+    return _parse(raw[:MAX_NAME_CHARACTERS])
+
+
+# --- Rule 1: letters, second names, brackets ------------------------------------------------------------------------
+
+_LETTERS = str.maketrans(
+    {quote: "'" for quote in "\u2018\u2019\u201a\u201b`\u00b4\u02bb\u02bc\u02bd\u02be\u02bf\u02b9\u2032\uff07"}
+    | {"ø": "o", "Ø": "o", "ł": "l", "Ł": "l", "đ": "d", "Đ": "d", "ı": "i", "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe"}
+    | {dash: "-" for dash in "\u2010\u2011\u2012\u2013\u2014\u2212"}
+)
+_NOT_A_NAME = re.compile(r"['\d]+|\([^)]*\)?|\[[^\]]*\]?|\{[^}]*\}?")
+_ON_BEHALF = re.compile(r"^\W*a[./]n\b\.?")
+_SECOND_NAME = re.compile(r"/|@|(?<=[a-z.])\s+(?:alias|als\b\.?|al\.|a\.k\.a\.?)\s+(?=[a-z])")
+_HYPHEN = re.compile(r"([a-z]+)-([a-z]+)")
+_WORD = re.compile(r"[a-z]+\.?")
+_NO_NAME = frozenset(
+    {
+        "tidak ada", "tidak ada nama", "tidak diketahui", "tidak tahu", "tdk ada", "tdk diketahui", "tdk tahu", "tanpa nama",
+        "belum ada nama", "belum diketahui", "belum bernama", "nama tidak diketahui", "no name", "noname", "unknown",
+        "anonim", "anonymous", "none", "null", "nihil", "kosong", "nan", "n a", "x", "xx", "xxx", "mr x", "mrs x", "nn", "n n",
+    }
+)  # fmt: skip
+
+
+def _to_ascii(raw: str) -> str:
+    if raw.isascii():
+        return raw.lower()
+    text = unicodedata.normalize("NFKD", raw.translate(_LETTERS)).encode("ascii", "ignore").decode("ascii")
+    return text[:MAX_NAME_CHARACTERS].lower()
+
+
+def _parse(raw: str) -> ParsedName:
+    text = _to_ascii(raw)
+    words = text.split()
+    if "".join(words).isalpha() and "alias" not in words and "als" not in words:
+        return _parse_words(words)
+    text = _NOT_A_NAME.sub("", _ON_BEHALF.sub("", text))
+    persons = [_parse_person(part) for part in _SECOND_NAME.split(text)]
+    mother = next((person.mother for person in persons if person.mother), ())
+    named = [person for person in persons if person.tokens]
+    if not named:
+        return ParsedName((), mother=mother)
+    first, *others = named
+    father = next((person.father for person in named if person.father), ())
+    aliases = tuple(dict.fromkeys(person.tokens for person in others if person.tokens != first.tokens))
+    return first._replace(father=father, mother=mother, aliases=aliases)
+
+
+def _parse_person(text: str) -> ParsedName:
+    """Return one person's name; what follows a comma is a degree, unless nothing precedes it."""
+    for part in text.split(","):
+        words = _WORD.findall(_HYPHEN.sub(_close_hyphen, part))
+        person = _parse_words(words)
+        if person.tokens or person.mother:
+            return person
+    return ParsedName(())
+
+
+def _close_hyphen(match: re.Match[str]) -> str:
+    left, right = match.groups()
+    joined = left in _ARTICLES or left.endswith(right)  # Al-Fatih, Perangin-angin
+    return left + right if joined else f"{left} {right}"
+
+
+# --- Rules 2 and 3: titles and structure ----------------------------------------------------------------------------
+
+
+class _Title(NamedTuple):
+    canonical: str
+    kind: str
+    place: str
+
+
+_KEPT_TITLES = frozenset({"religious", "lineage"})
+_PATRONYMS = frozenset({"bin", "bn", "ibn", "binti", "binte", "bnt", "bte", "bt"})
+_CLAN_MARKERS = frozenset({"br", "boru", "beru"})
+_ARTICLES = frozenset({"al", "el", "ad", "an", "ar", "as", "ash", "asy", "at", "ath", "az", "adz"})
+_SUFFIXES = frozenset({"ii", "iii", "jr"})
+
+
+@cache
+def _titles() -> dict[str, _Title]:
+    return {
+        form: _Title(canonical, kind, place)
+        for form, canonical, kind, place in read_table("titles.tsv")
+        if kind != "degree"
+    }
+
+
+@cache
+def _degrees() -> dict[str, str]:
+    return {form: place for form, _, kind, place in read_table("titles.tsv") if kind == "degree"}
+
+
+def _parse_words(words: list[str]) -> ParsedName:
+    if " ".join(word.rstrip(".") for word in words) in _NO_NAME:
+        return ParsedName(())
+    words = _join_spelled_letters(_cut_degrees(words))
+    balinese = _is_balinese(words)
+    words, titles, newborn = _strip_titles(words)
+    own, father_words = _cut_patronym(words)
+    tokens = _to_tokens(own, balinese=balinese)
+    if newborn:
+        return ParsedName((), mother=tokens)
+    father = _to_tokens(_strip_titles(father_words)[0], balinese=False)
+    return ParsedName(tokens, father=father, titles=titles)
+
+
+def _cut_degrees(words: list[str]) -> list[str]:
+    """Drop degrees from the end; a form that may be a name or two initials needs a dot to be a degree."""
+    while len(words) > 1:
+        for width in (4, 3, 2, 1):
+            tail = words[-width:]
+            place = _degrees().get("".join(word.rstrip(".") for word in tail))
+            dotted = any(word.endswith(".") for word in tail)
+            if width < len(words) and place is not None and (dotted or (width == 1 and place == "tail")):
+                words = words[:-width]
+                break
+        else:
+            return words
+    return words
+
+
+def _join_spelled_letters(words: list[str]) -> list[str]:
+    """Join letters written apart, "S R I", when they make a known name; otherwise they stay initials."""
+    joined: list[str] = []
+    start = 0
+    while start < len(words):
+        end = start
+        while end < len(words) and len(words[end]) == 1:
+            end += 1
+        letters = "".join(words[start:end])
+        if end - start >= 3 and token_counts().get(letters, 0) >= MIN_KNOWN:
+            joined.append(letters)
+            start = end
+        else:
+            joined.append(words[start])
+            start += 1
+    return joined
+
+
+def _strip_titles(words: list[str]) -> tuple[list[str], tuple[str, ...], bool]:
+    """Return the words without titles, the titles worth keeping, and whether this is an unnamed newborn."""
+    table = _titles()
+    titles: dict[str, None] = {}
+    newborn = False
+    rest = list(words)
+    while rest:
+        width, title = _leading_title(rest, table)
+        if title is None:
+            break
+        if title.kind in _KEPT_TITLES:
+            titles[title.canonical] = None
+        newborn |= title.kind == "newborn"
+        rest = rest[width:]
+    kept = []
+    for word in rest:
+        title = table.get(word.rstrip("."))
+        if title is None or title.place != "any" or len(rest) == 1:
+            kept.append(word)
+        elif title.kind in _KEPT_TITLES:
+            titles[title.canonical] = None
+    return kept, tuple(titles), newborn
+
+
+def _leading_title(words: list[str], table: dict[str, _Title]) -> tuple[int, _Title | None]:
+    bare = words[0].rstrip(".")
+    if len(words) > 2:
+        title = table.get(f"{bare} {words[1].rstrip('.')}")
+        if title is not None:
+            return 2, title
+    title = table.get(bare)
+    if title is None:
+        return 1, None
+    dotted = words[0].endswith(".")
+    more = len(words) > 1
+    # "I." is an initial, "I" before a name a Balinese marker; "An." is a child, "An" a name.
+    allowed = {
+        "lead": True,
+        "any": more,
+        "more": more and not (len(bare) == 1 and dotted and title.kind == "lineage"),
+        "dotted": more and dotted,
+    }[title.place]
+    return 1, title if allowed else None
+
+
+def _cut_patronym(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the own name and the father's; a leading Binti is a woman's own name in East Java."""
+    cuts = [i for i, word in enumerate(words) if i and word.rstrip(".") in _PATRONYMS]
+    if not cuts:
+        return words, []
+    end = cuts[1] if len(cuts) > 1 else len(words)
+    return words[: cuts[0]], words[cuts[0] + 1 : end]
+
+
+# --- Rules 4 and 5: abbreviations, compounds, Muhammad --------------------------------------------------------------
+
+_MUHAMMAD = re.compile(r"m[ou](?:hh?|c?kh?|ch)a?m{1,3}[ae]?[dt]{1,2}|m[ou]am{1,2}[ae]d")
+_SITI = re.compile("siti(.{4,})")
+_NUR = re.compile("n(?:u|oe|oo|o)r(?:(ul)(?=.{4}))?(.{4,})")
+_ABDUL = re.compile("abd(?:u|oe|oo|o)(?!ll?[ao]h?$)(.{4,})")  # Abdullah is a name of its own
+_MIN_ROOT = 4  # letters a split-off name must have
+# Beside one of these Md is Made, otherwise Muhammad. Agung, Ayu and the like are names all over the country.
+_BALINESE = frozenset(
+    {
+        "wayan", "wyn", "nyoman", "nym", "ketut", "putu", "gede", "gde", "kadek", "komang", "kmg", "nengah", "ngh", "luh",
+        "gusti", "gst", "desak", "dsk", "ngurah", "ngr", "cokorda",
+    }
+)  # fmt: skip
+
+
+@cache
+def _abbreviations(condition: str) -> dict[str, tuple[str, ...]]:
+    table = read_table("name_abbreviations.tsv")
+    return {form: tuple(name.split()) for form, name, needs in table if needs == condition}
+
+
+def _is_balinese(words: list[str]) -> bool:
+    return bool(words) and (words[0] in {"i", "ni"} or any(word.rstrip(".") in _BALINESE for word in words))
+
+
+def _to_tokens(words: list[str], *, balinese: bool) -> tuple[str, ...]:
+    tokens: list[str] = []
+    article = ""
+    for i, word in enumerate(words):
+        bare = word.rstrip(".")
+        last = i + 1 == len(words)
+        if (bare in _CLAN_MARKERS and not last) or (bare in _SUFFIXES and i):
+            continue
+        if bare in _ARTICLES and not last and _joins(bare, words[i + 1]):
+            article += bare
+            continue
+        if article:
+            bare, article = article + bare, ""
+        elif balinese and bare in _abbreviations("bali"):
+            tokens.extend(_abbreviations("bali")[bare])
+            continue
+        elif word != bare and bare in _abbreviations("dotted"):
+            tokens.extend(_abbreviations("dotted")[bare])
+            continue
+        elif bare == "st" and last and i:
+            continue  # at the end an engineer's degree, before a name Siti
+        tokens.extend(expand_word(bare))
+    return tuple(tokens[:MAX_TOKENS])
+
+
+def _joins(article: str, following: str) -> bool:
+    """Whether the article belongs to the next word: it takes on that word's first consonant, "Ar Rahman"."""
+    return len(following.rstrip(".")) > 2 and (article in {"al", "el"} or following.startswith(article[1]))
+
+
+@lru_cache(maxsize=1 << 16)
+def expand_word(word: str) -> tuple[str, ...]:
+    """Return the tokens one word stands for."""
+    full = _abbreviations("any").get(word)
+    if full is not None:
+        return full
+    if _MUHAMMAD.fullmatch(word):
+        return ("muhammad",)
+    return _split_compound(word) or (word,)
+
+
+def _split_compound(word: str) -> tuple[str, ...] | None:
+    """Split abdul, nur or siti from the known name it was written together with."""
+    if match := _SITI.fullmatch(word):
+        parts = [("siti", match[1])]
+    elif match := _NUR.fullmatch(word):
+        parts = [("nurul" if match[1] else "nur", match[2])]
+    elif match := _ABDUL.fullmatch(word):
+        rest = match[1]  # "lrahman", "rrahman", "rahman", "laziz": the l may have become the next consonant
+        parts = [("abdul", rest[1:])] if rest[0] in {"l", rest[1]} else []
+        parts.append(("abdul", rest))
+    else:
+        return None
+    for prefix, rest in parts:
+        if len(rest) >= _MIN_ROOT and _is_known(rest):
+            return (prefix, *expand_word(rest))
+    return None
+
+
+def _is_known(name: str) -> bool:
+    counts = token_counts()
+    if counts.get(name, 0) >= MIN_KNOWN:
+        return True
+    forms = token_forms(name)
+    return counts.get(forms.spelling, 0) >= MIN_KNOWN or counts.get(forms.sound, 0) >= MIN_KNOWN
+
+
+@cache
+def _plain_tokens() -> frozenset[str]:
+    """Tokens that mean only themselves wherever they stand."""
+    special = {word for form in _titles() for word in form.split()} | set(_degrees())
+    special |= {word for phrase in _NO_NAME for word in phrase.split()} | {"alias", "als"}
+    special |= _PATRONYMS | _CLAN_MARKERS | _ARTICLES | _SUFFIXES | _BALINESE
+    return frozenset(
+        token
+        for token in token_counts()
+        if len(token) > 2 and token not in special and token.isalpha() and _means_itself(token)
+    )
+
+
+def _means_itself(token: str) -> bool:
+    """Whether the token stands for itself; the first letters spare most tokens the full look."""
+    return token[0] not in "mnasfykdgwlc" or expand_word(token) == (token,)

@@ -1,0 +1,211 @@
+"""Reduces one name token to the forms under which its spellings meet.
+
+Rules 6 to 10 of docs/matching.md. Every rule has a name, so that a benchmark can leave it out and show what it earns.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from matching.tables import token_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Rule = Callable[[str], str]
+
+CONSONANT = "[bcdfghjklmnprstvz]"  # but for the glides, y and w
+MAX_ALTERNATES = 8  # every alternate sets bits in a filter: more would fill it with noise
+MUCH_COMMONER = 5  # a reading must be this many times as common before the corpus overrules the letters
+MIN_READINGS = 10  # and seen this often; below it a ratio is chance
+
+_KEPT_J = "J"  # a j that came from dj: modern j, never an old y
+
+
+class TokenForms(NamedTuple):
+    """One token, spelling by spelling less particular.
+
+    spelling: modern orthography, single letters for doubled ones.
+    sound: what is heard; the form most comparisons use.
+    alternates: other sounds the same letters may stand for, most likely first, without `sound`.
+    skeleton: consonants and the class of the last vowel, for wide blocking only.
+    """
+
+    spelling: str
+    sound: str
+    alternates: tuple[str, ...]
+    skeleton: str
+
+
+def _replace(pattern: str, repl: str) -> Rule:
+    compiled = re.compile(pattern)
+    return lambda text: compiled.sub(repl, text)
+
+
+# --- Rule 6: the spelling reforms of 1947 and 1972 ------------------------------------------------------------------
+
+_OLD_SIGNS = re.compile("oe|tj|dj|sj")
+# Here o and e are two syllables, in names from the Bible or from Chinese.
+_TWO_SYLLABLES = frozenset({"noel", "yoel", "joel", "noelia", "noella", "zoe", "chloe", "oei", "oey", "goey"})
+_J_AFTER_CONSONANT = re.compile(r"(?<=[bghklmpw])j(?=[aeiou])")
+_OLD_IJ = re.compile(r"(?<![aw]d)(?<![aw]t)(?<![aw]w)(?<=[^w]i)j(?=[aeiou])")
+
+
+def _modernise(token: str) -> str:
+    """Return the token in the orthography of 1972. Which j is an old y, the old signs around it and the corpus say."""
+    old = token not in _TWO_SYLLABLES and _OLD_SIGNS.search(token) is not None
+    text = token
+    if old:
+        text = text.replace("oe", "u").replace("tj", "c").replace("dj", _KEPT_J).replace("sj", "sy")
+    if text.startswith("nj"):
+        text = "ny" + text[2:]
+    if "j" in text:
+        text = _read_j(text, old=old)
+    return text.replace(_KEPT_J, "j")
+
+
+def _read_j(text: str, *, old: bool) -> str:
+    if old:
+        return text.replace("j", "y")
+    text = _J_AFTER_CONSONANT.sub("y", text)
+    if "j" not in text:
+        return text
+    as_y = text.replace("j", "y")
+    counts = token_counts()
+    n_j, n_y = counts.get(text, 0), counts.get(as_y, 0)
+    if n_y >= MIN_READINGS and n_y >= MUCH_COMMONER * n_j:
+        return as_y
+    if n_j >= MIN_READINGS:
+        return text
+    return _OLD_IJ.sub("y", text)
+
+
+# --- Rule 7: other spelling habits ----------------------------------------------------------------------------------
+
+_DOUBLED = re.compile(r"(.)\1+")
+
+SPELLING_RULES: tuple[tuple[str, Rule], ...] = (
+    ("reforms", _modernise),
+    ("foreign_letters", lambda text: text.replace("ck", "k").replace("ph", "f").replace("x", "ks").replace("q", "k")),
+    ("christian_chr", lambda text: text.replace("chr", "kr")),
+    ("ch_is_kh", lambda text: text.replace("ch", "kh")),
+    ("c_before_consonant", _replace(r"c(?=[bdfgklmnprstvwz]|$)", "k")),
+    ("long_vowels", lambda text: text.replace("oo", "u").replace("ee", "i")),
+    ("dutch_ie", _replace(r"ie(?=$|[bcdfghjknprstvz])", "i")),
+    ("y_as_vowel", _replace(r"(?<=[^aeiou])y(?=[^aeiou]|$)", "i")),
+    ("doubled_letters", lambda text: _DOUBLED.sub(r"\1", text)),
+)
+
+# --- Rule 8: what is heard ------------------------------------------------------------------------------------------
+
+_FINAL_STOP = {"d": "t", "b": "p", "g": "k"}
+
+
+def _devoice_final(text: str) -> str:
+    if text[-1:] in _FINAL_STOP and not text.endswith("ng"):
+        return text[:-1] + _FINAL_STOP[text[-1]]
+    return text
+
+
+SOUND_RULES: tuple[tuple[str, Rule], ...] = (
+    ("kh_is_h", lambda text: text.replace("tkh", "th").replace("kh", "h")),
+    ("sibilants", _replace(r"s[yh]|ts", "s")),
+    ("z_is_s", _replace(r"d?zh?", "s")),
+    ("aspirates", _replace(r"(?<=[bdgjtvw])h", "")),
+    ("initial_rh", _replace(r"^rh", "r")),
+    ("labials", lambda text: text.replace("f", "p").replace("v", "p")),
+    ("schwa", _replace(r"(?<=[a-z]{2}[dt])er(?=[aio]$)", "r")),
+    ("glide_before_i", _replace(r"(?<=[aou])y(?=i)", "")),
+    ("glide_y", _replace(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])", "i")),
+    ("glide_w", _replace(rf"uw(?=[aeio])|(?<={CONSONANT})w(?=[aeio])", "u")),
+    ("diphthong_e", _replace(r"a[ie]|ei|oi|[ae]y(?![aeiou])", "e")),
+    ("diphthong_o", _replace(r"a[uo]|ou|[ao]w(?![aeiou])", "o")),
+    ("final_h", lambda text: text[:-1] if len(text) > 2 and text[-1] == "h" else text),
+    ("final_stop", _devoice_final),
+    ("doubled_sounds", lambda text: _DOUBLED.sub(r"\1", text)),
+)
+_Y_AFTER_VOWEL = re.compile(r"(?<=[aou])y(?=i)")
+_Y_BETWEEN = re.compile(r"iy(?=[aeiou])|(?<=[bcdfghjklmnprstvwz])y(?=[aeiou])")
+_W_BETWEEN = re.compile(r"uw(?=[aeio])|(?<=[bcdfghjklmnprstvz])w(?=[aeio])")
+
+
+def _apply(rules: tuple[tuple[str, Rule], ...], text: str, without: frozenset[str]) -> str:
+    for name, rule in rules:
+        if name not in without:
+            text = rule(text)
+    return text
+
+
+def token_forms(token: str, *, without: frozenset[str] = frozenset()) -> TokenForms:
+    """Return the forms of a token of `parse_name`; `without` names rules to leave out, for ablations."""
+    spelling = _apply(SPELLING_RULES, token, without) or token
+    sound = _apply(SOUND_RULES, spelling, without) or spelling
+    alternates: dict[str, None] = {}
+    if "alternates" not in without:
+        for other in _other_spellings(token, spelling):
+            heard = _apply(SOUND_RULES, other, without)
+            alternates[heard] = None
+        for heard in (sound, *alternates):
+            alternates.update(dict.fromkeys(_vowel_shifts(heard)))
+        alternates.pop(sound, None)
+        alternates.pop("", None)
+    return TokenForms(spelling, sound, tuple(alternates)[:MAX_ALTERNATES], skeleton(sound))
+
+
+# --- Rule 9: other readings of the same letters ---------------------------------------------------------------------
+
+
+def _other_spellings(token: str, spelling: str) -> Iterator[str]:
+    if "z" in spelling:
+        yield _Z.sub("j", spelling)
+    if "kh" in spelling:
+        yield spelling.replace("kh", "k")
+        if token.startswith("ch"):
+            yield "c" + spelling[2:]
+    if "j" in spelling:
+        yield spelling.replace("j", "y")
+    if "c" in spelling:
+        yield _SOFT_C.sub("s", spelling).replace("c", "k")
+    if _AIN.match(spelling):
+        yield spelling[2:]
+
+
+_Z = re.compile("d?zh?")
+_SOFT_C = re.compile("c(?=[ei])")
+_AIN = re.compile("ng[aeiou]")
+
+
+def _vowel_shifts(sound: str) -> Iterator[str]:
+    yield sound.replace("o", "a")
+    yield sound[:-1].replace("e", "i") + sound[-1:]
+    yield sound[:-1].replace("o", "u") + sound[-1:]
+
+
+def wide_sound(sound: str) -> str:
+    """Return the one form in which a sound and its usual alternates meet, the same for either side.
+
+    The last letter keeps e apart from i and u from o: it tells Adi from Ade, a man from a woman.
+    """
+    if sound[:1] == "o":
+        sound = "u" + sound[1:]
+    text = _GLIDE.sub("i", sound.replace("j", "y"))
+    return _DOUBLED.sub(r"\1", text[:-1].replace("o", "a").replace("e", "i") + text[-1:].replace("o", "a"))
+
+
+_GLIDE = re.compile(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])")
+
+# --- Rule 10 --------------------------------------------------------------------------------------------------------
+
+
+def skeleton(sound: str) -> str:
+    wide = wide_sound(sound)
+    match = _LAST_VOWELS.search(wide)
+    if match is None:
+        return wide
+    head, vowels, tail = wide[: match.start()], match.group(), wide[match.end() :]
+    return _VOWELS.sub("", head) + vowels.replace("e", "i") + tail
+
+
+_VOWELS = re.compile("(?<=.)[aeiou]")
+_LAST_VOWELS = re.compile("[aeiou]+(?=[^aeiou]*$)")
