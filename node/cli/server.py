@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.options import home_option
-from node.config import make_config
-from node.create import create_node
+from node.config import make_config, write_config
 from node.errors import EXIT_OK, EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def node() -> None:
 def init(home: NodeHome, province: str, federation: str, listen: str, database_url: str | None) -> None:
     """Make the folder of a new node."""
     settings = {"province": province, "federation": federation, "listen": listen, "database_url": database_url}
-    create_node(home, make_config(**{key: value for key, value in settings.items() if value is not None}))
+    write_config(home, make_config(**{key: value for key, value in settings.items() if value is not None}))
     click.echo(f"made {home.root} for province {province} of {federation}")
     click.echo("next: pulang cert request, pulang federation join, pulang registry import, pulang node serve")
 
