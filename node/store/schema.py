@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -104,7 +105,7 @@ def _folder_lock(folder: Path, place: str, *, wait_s: float) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                threading.Event().wait(_LOCK_POLL_S)
+                time.sleep(_LOCK_POLL_S)
         else:
             raise fault("locked", place)
         yield
