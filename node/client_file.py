@@ -8,8 +8,8 @@ import tomllib
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
+from matching.errors import FieldValueError
 from matching.question import Client
-from node.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,43 +26,43 @@ KEYS: Final[dict[str, str]] = {
 MAX_FILE_BYTES: Final = 65_536
 MAX_VALUE_CHARS: Final = 200  # no written name or place comes near; a pasted page does
 
-_HINT: Final = f"keys are {', '.join(KEYS)}; only name is required"
+CLIENT: Final = "client"  # the field errors name when it is the description as a whole that cannot be used
 
 
 def read_client_file(path: Path) -> Client:
-    """Read a client from a TOML or JSON file. Raises ConfigError; its text never quotes the file."""
+    """Read a client from a TOML or JSON file. Raises FieldValueError; its text never quotes the file."""
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"the client file cannot be read: {error.strerror}") from None
+        raise _unusable(f"cannot be read ({error.strerror})") from None
     return parse_client(data)
 
 
 def parse_client(data: bytes) -> Client:
-    """Read a client from the bytes of a TOML or JSON document. Raises ConfigError; its text never quotes them."""
+    """Read a client from the bytes of a TOML or JSON document. Raises FieldValueError; its text never quotes them."""
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"the client file is over {MAX_FILE_BYTES} bytes: not a client's description", hint=_HINT)
+        raise _unusable(f"over {MAX_FILE_BYTES} bytes")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError("the client file is not UTF-8", hint="save it as UTF-8 and try again") from None
+        raise _unusable("not UTF-8") from None
     return client_from(_json(text) if text.lstrip().startswith("{") else _toml(text))
 
 
 def client_from(document: object) -> Client:
-    """Return the client a parsed document describes; empty values count as not known. Raises ConfigError."""
+    """Return the client a parsed document describes; empty values count as not known. Raises FieldValueError."""
     if not isinstance(document, dict):
-        raise ConfigError("the client must be one object with named fields", hint=_HINT)
+        raise _unusable("not one object with named fields")
     values: dict[str, str] = {}
     for position, (key, value) in enumerate(document.items(), start=1):
         # A key is named by its position: in a file turned inside out, a key may be the person's name.
         if key not in KEYS:
-            raise ConfigError(f"field {position} of the client is not one that a client has", hint=_HINT)
+            raise _unusable(f"a field that no client has (number {position})")
         if text := _text(key, value):
             values[KEYS[key]] = text
     if "name" not in values:
-        raise ConfigError("the client has no name", hint=_HINT)
+        raise FieldValueError(field="name", reason="empty")
     return Client(**values)
 
 
@@ -78,12 +78,12 @@ def _text(key: str, value: object) -> str:
     if key == "born" and isinstance(value, (int, date)) and not isinstance(value, bool):
         value = str(value)  # `born = 1958` and `born = 1958-03-01` are what people write in TOML
     if not isinstance(value, str):
-        raise ConfigError(f"the client's {key} must be text", hint=f'write {key} = "..."')
+        raise FieldValueError(field=KEYS[key], reason="not text")
     value = value.strip()
     if len(value) > MAX_VALUE_CHARS:
-        raise ConfigError(f"the client's {key} is longer than {MAX_VALUE_CHARS} characters")
+        raise FieldValueError(field=KEYS[key], reason=f"longer than {MAX_VALUE_CHARS} characters")
     if not value.isprintable():
-        raise ConfigError(f"the client's {key} holds a control character", hint="write it on one line")
+        raise FieldValueError(field=KEYS[key], reason="a control character in it")
     return value
 
 
@@ -91,14 +91,14 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_once_each)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"the client file is not JSON: line {error.lineno}, column {error.colno}") from None
+        raise _unusable(f"not JSON (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
-        raise ConfigError("the client file is not a client: it is nested too deep", hint=_HINT) from None
+        raise _unusable("nested too deep") from None
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({key for key, _ in pairs}) != len(pairs):
-        raise ConfigError("the client file names a field twice", hint="keep one of the two")
+        raise _unusable("a field that stands twice")
     return dict(pairs)
 
 
@@ -108,9 +108,10 @@ def _toml(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         # Only the position is taken over: the parser's own words may quote the file.
         where = re.search(r"line \d+, column \d+", str(error))
-        place = f": {where.group()}" if where else ""
-        raise ConfigError(
-            f"the client file is neither TOML nor JSON{place}", hint='write lines like name = "..."'
-        ) from None
+        raise _unusable(f"neither TOML nor JSON ({where.group() if where else 'at its end'})") from None
     except RecursionError:
-        raise ConfigError("the client file is not a client: it is nested too deep", hint=_HINT) from None
+        raise _unusable("nested too deep") from None
+
+
+def _unusable(reason: str) -> FieldValueError:
+    return FieldValueError(field=CLIENT, reason=reason)

@@ -65,7 +65,7 @@ class OperatorPseudonyms:
 
 
 async def serve_local(runtime: NodeRuntime) -> LocalServer:
-    """Open the door of a running node; `close` it before the runtime. Raises ConfigError, TrustError or BusyError."""
+    """Open the door of a running node; `close` it before the runtime. Raises ConfigError or TrustError."""
     server = LocalServer(runtime.home.socket, make_desk(runtime), load_pseudonyms(runtime.home))
     await server.start()
     return server
@@ -99,7 +99,7 @@ class LocalServer:
         self._seats = asyncio.Semaphore(MAX_QUESTIONS_PER_CALLER)
 
     async def start(self) -> None:
-        """Open the socket. Raises ConfigError if others could reach it, BusyError if another node serves it."""
+        """Open the socket. Raises ConfigError if others could reach it."""
         listener = _listen(self._path)
         self._inode = self._path.stat().st_ino
         self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=MAX_REQUEST_BYTES)
@@ -237,8 +237,8 @@ def _listen(path: Path) -> socket.socket:
         raise ConfigError(f"{folder} is open to other users (mode {mode:04o})", hint=f"chmod 700 {folder}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
+        _remove_stale(path)
         with socket_address(path) as address:
-            _remove_stale(path, address)
             listener.bind(address)
         path.chmod(0o600)
         listener.listen(_LISTEN)
@@ -249,16 +249,10 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _remove_stale(path: Path, address: str) -> None:
-    """Remove the socket a killed node left behind; refuse when somebody still serves it."""
+def _remove_stale(path: Path) -> None:
+    """Remove the socket a killed node left behind: the lock on the folder says that no other node serves it."""
     if not path.exists():
         return
-    if not stat.S_ISSOCK(path.stat().st_mode):
+    if not path.is_socket():
         raise ConfigError(f"{path} is in the way: it is not a socket", hint="move it away and start again")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(address)
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-    raise BusyError(f"a node is running in {path.parent} already", hint="stop it first, or use another folder")
+    path.unlink()

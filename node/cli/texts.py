@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from matching.fields import FIRST_YEAR, LAST_YEAR, MAX_MARGIN_YEARS, OLDEST_AGE
+from node.client_file import KEYS, MAX_FILE_BYTES, MAX_VALUE_CHARS
 
 LANGUAGES: Final = ("id", "en")
+_KEYS: Final = ", ".join(KEYS)
 
 _ID: Final[dict[str, str]] = {
     # fields
+    "field.client": "gambaran klien",
     "field.name": "nama",
     "field.sex": "jenis kelamin",
     "field.birth_date": "lahir",
@@ -36,10 +39,11 @@ _ID: Final[dict[str, str]] = {
     "known.P": "perempuan",
     "known.year": "tahun {first}",
     "known.years": "tahun {first} sampai {last}",
-    "known.words": "{words}",
-    "known.initials": "{words} (huruf tunggal = singkatan)",
-    "known.father": "{words}; ayah: {father}",
-    "known.mother": "{words}; ibu: {mother}",
+    "known.month": "bulan {month}",
+    "known.day": "tanggal {day}",
+    "known.alias": "alias {words}",
+    "known.father": "ayah {words}",
+    "known.mother": "ibu {words}",
     "known.more_places": "{places} dan {count} lainnya",
     "known.no_place": "tidak dikenal sebagai kabupaten atau kota",
     # values that cannot be used
@@ -59,6 +63,18 @@ _ID: Final[dict[str, str]] = {
     "reason.in the future": "di masa depan",
     f"reason.before {FIRST_YEAR}": f"sebelum {FIRST_YEAR}",
     "reason.neither L (laki-laki) nor P (perempuan)": "bukan L (laki-laki) atau P (perempuan)",
+    "reason.cannot be read": "tidak bisa dibaca",
+    f"reason.over {MAX_FILE_BYTES} bytes": f"lebih dari {MAX_FILE_BYTES} bita: bukan gambaran seorang klien",
+    "reason.not UTF-8": "bukan UTF-8: simpan sebagai UTF-8",
+    "reason.not one object with named fields": f"bukan satu klien dengan isian bernama ({_KEYS})",
+    "reason.a field that no client has": f"ada isian yang tidak dikenal; yang dikenal: {_KEYS}",
+    "reason.a field that stands twice": "ada isian yang ditulis dua kali",
+    "reason.not text": 'bukan teks: tulis di antara tanda kutip "..."',
+    f"reason.longer than {MAX_VALUE_CHARS} characters": f"lebih dari {MAX_VALUE_CHARS} huruf",
+    "reason.a control character in it": "ada karakter kendali: tulis dalam satu baris",
+    "reason.not JSON": "bukan JSON",
+    "reason.neither TOML nor JSON": "bukan TOML atau JSON",
+    "reason.nested too deep": "susunannya terlalu dalam: bukan gambaran seorang klien",
     # values that help less than they seem to
     "warning": "perhatian",
     "warning.unknown_place": "tidak dikenal sebagai kabupaten atau kota; hanya ejaannya yang dibandingkan",
@@ -74,8 +90,9 @@ _ID: Final[dict[str, str]] = {
     "own": "{name} (kita)",
     "state.asked": "ditanya ...",
     "state.answered": "menjawab",
-    "state.need_more": "minta data tambahan",
+    "state.need_more": "minta tambahan: {fields}",
     "state.busy": "sibuk",
+    "state.busy_for": "sibuk, coba lagi dalam {seconds:.0f} detik",
     "state.refused": "menolak",
     "state.unavailable": "belum bisa menjawab",
     "state.unreachable": "tidak tersambung",
@@ -89,6 +106,7 @@ _ID: Final[dict[str, str]] = {
     "outcome.not_registered": "TIDAK TERDAFTAR",
     "outcome.incomplete": "BELUM LENGKAP",
     "say.home_found": "Kemungkinan {percent}. Hubungi Dinas Sosial {province} dengan kode kandidat di bawah.",
+    "say.home_own": "Kemungkinan {percent}. Klien ini terdaftar di provinsi kita sendiri; lihat kode di bawah.",
     "say.ambiguous": "Yang mungkin: {provinces}.",
     "say.ambiguous_none": "Tidak ada provinsi yang menonjol.",
     "say.not_registered": (
@@ -112,9 +130,37 @@ _ID: Final[dict[str, str]] = {
     "find.some": "{count} orang",
     "find.many": "sekitar {count} orang",
     "find.code": "kode {code}",
-    "find.no_code": "tanpa kode: terlalu banyak yang serupa",
     "head.why": "Mengapa {province}? Bobot dalam bit: + mendukung, - menentang",
     "why.sum": "jumlah",
+    # the command's own help
+    "help": (
+        "Cari provinsi asal seorang klien: tanyakan ke semua provinsi sekaligus.\n\n"
+        "Tanpa argumen, isian ditanyakan satu per satu. Nama yang ditulis di baris perintah terlihat di daftar proses "
+        "dan riwayat shell komputer ini: lebih aman tanpa argumen, atau dengan --from."
+    ),
+    "help.exit": (
+        "Kode keluar: 0 provinsi asal ditemukan, 10 belum pasti, 11 tidak terdaftar, 12 belum lengkap (ada provinsi "
+        "yang tidak menjawab), 65 isian salah, 69 simpul tidak berjalan, 75 simpul sibuk, 77 tidak diizinkan."
+    ),
+    "help.name": "Nama seperti yang disebut. Terlihat di daftar proses.",
+    "help.sex": "L (laki-laki) atau P (perempuan).",
+    "help.born": "17-8-1958, 1958, 1955-1960, 1958~3, 'umur 63 th'.",
+    "help.birthplace": "Kabupaten atau kota; kecamatan juga boleh.",
+    "help.mother": "Nama ibu kandung. Terlihat di daftar proses.",
+    "help.father": "Nama ayah. Terlihat di daftar proses.",
+    "help.source": "Baca klien dari berkas TOML atau JSON (kunci: {keys}); - berarti masukan standar.",
+    "help.home": "Folder simpul provinsi ini.",
+    "help.lang": "Bahasa: id atau en.",
+    "help.as_document": "Cetak satu dokumen JSON saja, untuk program.",
+    "help.timeout": "Detik menunggu semua provinsi, paling lama {most:.0f}.",
+    "help.case": "Nomor kasus sendiri, dikirim ke provinsi lain: jangan berisi nama. Tanpa ini dibuatkan.",
+    "help.purpose": "Tujuan bertanya.",
+    "help.help": "Tampilkan bantuan ini.",
+    "usage.nothing": "tidak ada klien: beri --name atau --from; tanpa argumen, jalankan di terminal",
+    "usage.both": "pilih salah satu: --from, atau isian di baris perintah",
+    "usage.name": "--name harus diisi",
+    "usage.timeout": "--timeout harus lebih dari 0 dan paling lama {most:.0f} detik",
+    "usage.case": "--case: 1 sampai 64 huruf, angka, titik, garis bawah, atau tanda hubung",
     # when it could not be asked
     "error": "pulang",
     "hint": "petunjuk",
@@ -135,6 +181,7 @@ _ID: Final[dict[str, str]] = {
 }
 
 _EN: Final[dict[str, str]] = {
+    "field.client": "client's description",
     "field.name": "name",
     "field.sex": "sex",
     "field.birth_date": "born",
@@ -159,10 +206,11 @@ _EN: Final[dict[str, str]] = {
     "known.P": "female",
     "known.year": "year {first}",
     "known.years": "years {first} to {last}",
-    "known.words": "{words}",
-    "known.initials": "{words} (a single letter = an initial)",
-    "known.father": "{words}; father: {father}",
-    "known.mother": "{words}; mother: {mother}",
+    "known.month": "month {month}",
+    "known.day": "day {day}",
+    "known.alias": "alias {words}",
+    "known.father": "father {words}",
+    "known.mother": "mother {words}",
     "known.more_places": "{places} and {count} more",
     "known.no_place": "no regency or city that we know",
     "reason.nothing is left of it after normalising": "no name is left once titles and signs are taken off",
@@ -181,6 +229,18 @@ _EN: Final[dict[str, str]] = {
     "reason.in the future": "in the future",
     f"reason.before {FIRST_YEAR}": f"before {FIRST_YEAR}",
     "reason.neither L (laki-laki) nor P (perempuan)": "neither L (male) nor P (female)",
+    "reason.cannot be read": "cannot be read",
+    f"reason.over {MAX_FILE_BYTES} bytes": f"over {MAX_FILE_BYTES} bytes: not a client's description",
+    "reason.not UTF-8": "not UTF-8: save it as UTF-8",
+    "reason.not one object with named fields": f"not one client with named fields ({_KEYS})",
+    "reason.a field that no client has": f"a field that no client has; known: {_KEYS}",
+    "reason.a field that stands twice": "a field that stands twice",
+    "reason.not text": 'not text: write it in quotes "..."',
+    f"reason.longer than {MAX_VALUE_CHARS} characters": f"longer than {MAX_VALUE_CHARS} characters",
+    "reason.a control character in it": "a control character in it: write it on one line",
+    "reason.not JSON": "not JSON",
+    "reason.neither TOML nor JSON": "neither TOML nor JSON",
+    "reason.nested too deep": "nested too deep: not a client's description",
     "warning": "note",
     "warning.unknown_place": "no regency or city that we know; only its spelling is compared",
     "warning.only_initials": "initials only; the result will be weak",
@@ -194,8 +254,9 @@ _EN: Final[dict[str, str]] = {
     "own": "{name} (ours)",
     "state.asked": "asked ...",
     "state.answered": "answered",
-    "state.need_more": "needs more data",
+    "state.need_more": "needs more: {fields}",
     "state.busy": "busy",
+    "state.busy_for": "busy, try again in {seconds:.0f} s",
     "state.refused": "refused",
     "state.unavailable": "cannot answer now",
     "state.unreachable": "no connection",
@@ -208,6 +269,7 @@ _EN: Final[dict[str, str]] = {
     "outcome.not_registered": "NOT REGISTERED",
     "outcome.incomplete": "INCOMPLETE",
     "say.home_found": "Probability {percent}. Call the Dinas Sosial of {province} with the candidate's code below.",
+    "say.home_own": "Probability {percent}. This client is registered in our own province; see the codes below.",
     "say.ambiguous": "Possible: {provinces}.",
     "say.ambiguous_none": "No province stands out.",
     "say.not_registered": "Every province answered, and none of them knows this client (probability {percent}).",
@@ -229,9 +291,36 @@ _EN: Final[dict[str, str]] = {
     "find.some": "{count} persons",
     "find.many": "about {count} persons",
     "find.code": "code {code}",
-    "find.no_code": "no code: too many are alike",
     "head.why": "Why {province}? Weight in bits: + speaks for it, - against it",
     "why.sum": "sum",
+    "help": (
+        "Find a client's home province: ask every province at once.\n\n"
+        "Without arguments it asks field by field. A name on the command line can be seen in this machine's process "
+        "list and in the shell's history: no arguments, or --from, is safer."
+    ),
+    "help.exit": (
+        "Exit codes: 0 home province found, 10 not certain yet, 11 not registered, 12 incomplete (a province did not "
+        "answer), 65 a value is wrong, 69 no node is running, 75 the node is busy, 77 not allowed."
+    ),
+    "help.name": "Name as spoken. Can be seen in the process list.",
+    "help.sex": "L (male) or P (female).",
+    "help.born": "17-8-1958, 1958, 1955-1960, 1958~3, 'age 63'.",
+    "help.birthplace": "Regency or city; a district will do.",
+    "help.mother": "Mother's name. Can be seen in the process list.",
+    "help.father": "Father's name. Can be seen in the process list.",
+    "help.source": "Read the client from a TOML or JSON file (keys: {keys}); - means standard input.",
+    "help.home": "Folder of this province's node.",
+    "help.lang": "Language: id or en.",
+    "help.as_document": "Print one JSON document and nothing else, for programs.",
+    "help.timeout": "Seconds to wait for all provinces, at most {most:.0f}.",
+    "help.case": "Your own case number; other provinces see it, so never a name. Made up when not given.",
+    "help.purpose": "Why you ask.",
+    "help.help": "Show this help.",
+    "usage.nothing": "no client: give --name or --from; without arguments, run it in a terminal",
+    "usage.both": "either --from, or the client's fields on the command line",
+    "usage.name": "--name is needed",
+    "usage.timeout": "--timeout must be above 0 and at most {most:.0f} seconds",
+    "usage.case": "--case: 1 to 64 letters, digits, dots, underscores or hyphens",
     "error": "pulang",
     "hint": "hint",
     "error.field": "{field}: {reason}",
@@ -273,7 +362,10 @@ class Texts:
 
     def reason(self, reason: str) -> str:
         """Return why a value cannot be used; in English as it came, when there is no text for it."""
-        return self(f"reason.{reason}") if self.knows(f"reason.{reason}") else reason
+        if self.knows(f"reason.{reason}"):
+            return self(f"reason.{reason}")
+        head, bracket, place = reason.partition(" (")  # "not JSON (line 1, column 2)"
+        return self(f"reason.{head}") + bracket + place if self.knows(f"reason.{head}") else reason
 
     def percent(self, probability: float) -> str:
         """Return a probability as people read it; certainty is never claimed, and never excluded."""
