@@ -1,0 +1,110 @@
+"""Whatever bytes a stranger sends as certificate, request or membership: a named refusal, never another exception."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from node.errors import NodeError
+from node.pki.authority import Authority
+from node.pki.identity import Identity
+from node.pki.membership import Member, verify_membership
+from node.pki.trust import verify_peer
+from tests.pki_world import DAY, NOW, World, request_for
+
+if TYPE_CHECKING:
+    from node.pki.membership import Membership
+
+EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4)
+
+
+@dataclass(frozen=True)
+class Small:
+    """What is edited, and what judges it."""
+
+    world: World
+    membership: Membership
+    leaf: bytes
+    request: bytes
+    envelope: bytes
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    folder = tmp_path_factory.mktemp("federation")
+    world = World(folder, Authority.found(folder / "authority", "fkd-mpu", NOW - DAY))
+    world.authority.admit(Member("35", "Jawa Timur", "127.0.0.1:7035"))
+    membership, envelope = world.authority.publish(NOW)
+    return Small(
+        world,
+        membership,
+        x509.load_pem_x509_certificate(world.leaf("35")).public_bytes(Encoding.DER),
+        x509.load_pem_x509_csr(request_for(Identity("fkd-mpu", "35"))).public_bytes(Encoding.DER),
+        envelope,
+    )
+
+
+def edited(data: bytes, edits: list[tuple[float, int]]) -> bytes:
+    changed = bytearray(data)
+    for place, flip in edits:
+        changed[int(place * len(changed))] ^= flip
+    return bytes(changed)
+
+
+def armoured(der: bytes, kind: str) -> bytes:
+    return b"-----BEGIN %b-----\n%b-----END %b-----\n" % (kind.encode(), base64.encodebytes(der), kind.encode())
+
+
+@settings(max_examples=400, deadline=None)
+@given(EDITS)
+def test_no_edit_of_a_certificate_passes_or_escapes_as_another_error(
+    small: Small, edits: list[tuple[float, int]]
+) -> None:
+    changed = edited(small.leaf, edits)
+    if changed == small.leaf:
+        return
+    with pytest.raises(NodeError):
+        verify_peer(armoured(changed, "CERTIFICATE"), small.world.authority.root_pem, small.membership, NOW)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EDITS)
+def test_no_edit_of_a_request_is_signed_or_escapes_as_another_error(
+    small: Small, edits: list[tuple[float, int]]
+) -> None:
+    changed = edited(small.request, edits)
+    if changed == small.request:
+        return
+    with pytest.raises(NodeError):
+        small.world.authority.issue(armoured(changed, "CERTIFICATE REQUEST"), "35", NOW)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EDITS)
+def test_no_edit_of_a_membership_changes_what_it_says(small: Small, edits: list[tuple[float, int]]) -> None:
+    told = verify_membership(small.envelope, small.world.authority.anchor_pem, NOW)
+    try:
+        assert verify_membership(edited(small.envelope, edits), small.world.authority.anchor_pem, NOW) == told
+    except NodeError:
+        return
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+@example(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
+@example(b"[" * 100_000)
+@example(b'{"payloadType":"application/vnd.pulang.membership.v1+json","payload":"\xc3\xa9","signatures":[]}')
+def test_no_bytes_escape_as_another_error(small: Small, data: bytes) -> None:
+    with pytest.raises(NodeError):
+        verify_peer(data, small.world.authority.root_pem, small.membership, NOW)
+    with pytest.raises(NodeError):
+        small.world.authority.issue(data, "35", NOW)
+    with pytest.raises(NodeError):
+        verify_membership(data, small.world.authority.anchor_pem, NOW)
