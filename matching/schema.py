@@ -118,9 +118,9 @@ def _person_schema() -> LinkageSchema:
         name="id-person",
         rules_version=1,
         fields=(
-            FieldSpec("name", levels=24, **name),  # type: ignore[arg-type]
-            FieldSpec("mother_name", levels=24, **name),  # type: ignore[arg-type]
-            FieldSpec("father_name", levels=24, **name),  # type: ignore[arg-type]
+            FieldSpec("name", levels=34, **name),  # type: ignore[arg-type]
+            FieldSpec("mother_name", levels=34, **name),  # type: ignore[arg-type]
+            FieldSpec("father_name", levels=34, **name),  # type: ignore[arg-type]
             FieldSpec("birthplace", FieldKind.PLACE, levels=9, filter_bits=512, gram_positions=3, token_positions=6),
             FieldSpec("birth_date", FieldKind.DATE, levels=16),
             FieldSpec("sex", FieldKind.SEX, levels=3),

@@ -1,0 +1,621 @@
+"""The encoded index of one registry: built in a stream, kept as flat files, memory-mapped, searched.
+
+Every field keeps its distinct values once; a person is a row of value numbers. A question is scored against distinct
+values only, then one pass over the rows counts evidence classes. Value 0 of every field means "missing".
+
+On disk a generation is one folder: little-endian arrays without headers, their shapes, sizes and SHA-256 in
+manifest.json, which is written last. docs/matching.md, "Index", lists the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
+
+import numpy as np
+
+from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens
+from matching.errors import FieldValueError, IndexDamagedError, SchemaError
+from matching.fields import PartialDate, parse_registry_date, parse_sex
+from matching.kernels import FILTER_WORDS, intern_names, rehash
+from matching.names import ParsedName, parse_name
+from matching.places import resolve_place
+from matching.reference import token_weight
+from matching.schema import FieldKind, FieldSpec, LinkageSchema, describe, require_same
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from matching.keys import FieldKeys
+
+FORMAT: Final = "pulang-index-1"
+MANIFEST: Final = "manifest.json"
+MAX_STORED_TOKENS: Final = 8  # per registered name, aliases included; the kernel's bit set has room for 64
+MAX_RECORD_ID_BYTES: Final = 255
+PLACE_TOKENS: Final = (4, 8, 2)  # keyed tokens kept per place: regencies, related regencies, provinces
+FIRST_SLOTS: Final = 1 << 16
+SPOT_BYTES: Final = 4096
+SPOTS: Final = 16
+
+_MISSING_DATE: Final = PartialDate(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of raw strings: its distinct values, and per row which one (int32, -1 = missing)."""
+
+    values: Sequence[str | None]
+    codes: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Some persons of a registry: their record ids, and a column per schema field (an absent one is all missing)."""
+
+    record_ids: Sequence[str]
+    columns: Mapping[str, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class RowIssue:
+    """What was wrong with a row of a batch; never the value. rejected: the person is not in the index."""
+
+    row: int
+    field: str
+    reason: str
+    rejected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One array file: dtype (numpy, little-endian), shape, SHA-256 of all bytes, and of a few spots for opening."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+    spot: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Size the file must have."""
+        return int(np.dtype(self.dtype).itemsize * int(np.prod(self.shape, dtype=np.int64)))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a generation is: written last, so a folder without one was never finished."""
+
+    schema: str
+    fingerprint: str
+    epoch: int
+    persons: int
+    source_rows: int
+    built_at: str
+    files: Mapping[str, FileEntry]
+
+    def to_json(self) -> str:
+        """Return the manifest file's text."""
+        body = {
+            "format": FORMAT,
+            "schema": self.schema,
+            "fingerprint": self.fingerprint,
+            "epoch": self.epoch,
+            "persons": self.persons,
+            "source_rows": self.source_rows,
+            "built_at": self.built_at,
+            "files": {
+                name: {"dtype": f.dtype, "shape": list(f.shape), "sha256": f.sha256, "spot": f.spot}
+                for name, f in sorted(self.files.items())
+            },
+        }
+        return json.dumps(body, indent=1) + "\n"
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read a generation's manifest. Raises IndexDamagedError."""
+        try:
+            body: dict[str, Any] = json.loads((directory / MANIFEST).read_bytes())
+            if body["format"] != FORMAT:
+                raise IndexDamagedError(file=MANIFEST, reason=f"format is not {FORMAT}")
+            files = {
+                name: FileEntry(f["dtype"], tuple(map(int, f["shape"])), f["sha256"], f["spot"])
+                for name, f in body["files"].items()
+            }
+            return cls(
+                schema=body["schema"],
+                fingerprint=body["fingerprint"],
+                epoch=int(body["epoch"]),
+                persons=int(body["persons"]),
+                source_rows=int(body["source_rows"]),
+                built_at=body["built_at"],
+                files=files,
+            )
+        except FileNotFoundError:
+            raise IndexDamagedError(file=MANIFEST, reason="missing: this folder is not a finished index") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise IndexDamagedError(file=MANIFEST, reason="not a manifest of ours, or torn") from None
+
+
+class _ArrayFile:
+    """An array written front to back; hashes what it writes."""
+
+    def __init__(self, directory: Path, name: str, dtype: str, row_shape: tuple[int, ...] = ()) -> None:
+        self.name = name
+        self.rows = 0
+        self._dtype = np.dtype(dtype)
+        self._row_shape = row_shape
+        self._path = directory / name
+        self._file: BinaryIO = self._path.open("xb")
+        self._hash = hashlib.sha256()
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write rows; their dtype is converted, their shape must fit."""
+        block = np.ascontiguousarray(rows, dtype=self._dtype)
+        if block.shape[1:] != self._row_shape:
+            raise ValueError(f"{self.name}: rows of shape {block.shape[1:]}, expected {self._row_shape}")
+        data = block.tobytes()
+        self._file.write(data)
+        self._hash.update(data)
+        self.rows += len(block)
+
+    def close(self) -> FileEntry:
+        """Make the file durable and return its manifest entry."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        shape = (self.rows, *self._row_shape)
+        spot = _spot_digest(self._path, self._path.stat().st_size)
+        return FileEntry(self._dtype.str, shape, self._hash.hexdigest(), spot)
+
+    def abandon(self) -> None:
+        """Close without caring for durability."""
+        self._file.close()
+
+
+def _spot_digest(path: Path, size: int) -> str:
+    """Hash SPOTS evenly spread blocks: finds a foreign or half-written file without reading it whole."""
+    digest = hashlib.sha256(str(size).encode("ascii"))
+    with path.open("rb") as file:
+        for spot in range(SPOTS):
+            file.seek(max(0, size - SPOT_BYTES) * spot // (SPOTS - 1))
+            digest.update(file.read(SPOT_BYTES))
+    return digest.hexdigest()
+
+
+class _ValueColumn:
+    """Shared bookkeeping of one field's distinct values: how many persons hold each."""
+
+    def __init__(self, spec: FieldSpec, directory: Path) -> None:
+        self.spec = spec
+        self._directory = directory
+        self._counts = np.zeros(1024, dtype=np.int64)
+        self._values = 1
+
+    def count(self, numbers: NDArray[np.uint32]) -> None:
+        """Count one batch's use of each value."""
+        if self._values > len(self._counts):
+            grown = np.zeros(max(self._values, 2 * len(self._counts)), dtype=np.int64)
+            grown[: len(self._counts)] = self._counts
+            self._counts = grown
+        self._counts[: self._values] += np.bincount(numbers, minlength=self._values)
+
+    def _write(self, suffix: str, rows: NDArray[Any]) -> tuple[str, FileEntry]:
+        file = _ArrayFile(self._directory, f"{self.spec.name}.{suffix}", rows.dtype.str, rows.shape[1:])
+        file.append(rows)
+        return file.name, file.close()
+
+    def finish(self) -> dict[str, FileEntry]:
+        """Write what is still in memory; return the manifest entries."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Close what is open, keeping nothing."""
+
+    def _write_counts(self) -> tuple[str, FileEntry]:
+        return self._write("counts", self._counts[: self._values].astype("<i8"))
+
+
+class _NameColumn(_ValueColumn):
+    """Names: distinct tokens with their filters, distinct names as sets of token numbers."""
+
+    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path) -> None:
+        super().__init__(spec, directory)
+        self._encoder = FilterEncoder(spec, keys)
+        self._tokens: dict[str, int] = {}
+        self._filters = bytearray()
+        self._weights = bytearray()
+        self._hashes = np.zeros(FIRST_SLOTS, dtype=np.uint64)
+        self._numbers = np.zeros(FIRST_SLOTS, dtype=np.uint32)
+        self._offsets = _ArrayFile(directory, f"{spec.name}.offsets", "<i8")
+        self._members = _ArrayFile(directory, f"{spec.name}.tokens", "<u4")
+        self._offsets.append(np.zeros(2, dtype=np.int64))  # value 0, the missing name, has no tokens
+        self._end = 0
+
+    def numbers(self, names: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
+        """Return the numbers of a batch's names, each given as its tokens; an empty one is missing."""
+        known = self._tokens
+        lengths = np.fromiter(map(len, names), dtype=np.int64, count=len(names))
+        offsets = np.zeros(len(names) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        flat = list(chain.from_iterable(names))
+        try:
+            members = np.array([known[token] for token in flat], dtype=np.uint32)
+        except KeyError:
+            for token in flat:
+                if token not in known:
+                    self._add_token(token)
+            members = np.array([known[token] for token in flat], dtype=np.uint32)
+        self._make_room(len(names))
+        out = np.zeros(len(names), dtype=np.uint32)
+        fresh = np.zeros(len(names), dtype=np.int64)
+        made = intern_names(offsets, members, self._hashes, self._numbers, self._values, out, fresh)
+        if made:
+            new = fresh[:made]
+            keep = np.zeros(len(names), dtype=bool)
+            keep[new] = True
+            self._members.append(members[np.repeat(keep, lengths)])
+            self._offsets.append(self._end + np.cumsum(lengths[new]))
+            self._end += int(lengths[new].sum())
+            self._values += made
+        return out
+
+    def _make_room(self, names: int) -> None:
+        slots = len(self._hashes)
+        while 2 * (self._values + names) > slots:
+            slots *= 2
+        if slots > len(self._hashes):
+            hashes, numbers = np.zeros(slots, dtype=np.uint64), np.zeros(slots, dtype=np.uint32)
+            rehash(self._hashes, self._numbers, hashes, numbers)
+            self._hashes, self._numbers = hashes, numbers
+
+    def _add_token(self, token: str) -> None:
+        self._tokens[token] = len(self._tokens)
+        self._filters += self._encoder.any(token).to_bytes(FILTER_WORDS * 8, "little")
+        self._weights.append(token_weight(token))
+
+    def finish(self) -> dict[str, FileEntry]:
+        """Write what is still in memory; return the manifest entries."""
+        filters = np.frombuffer(bytes(self._filters), dtype="<u8").reshape(-1, FILTER_WORDS)
+        return dict(
+            (
+                (self._offsets.name, self._offsets.close()),
+                (self._members.name, self._members.close()),
+                self._write("filters", filters),
+                self._write("bits", half_weights(filters)),
+                self._write("weights", np.frombuffer(bytes(self._weights), dtype="u1")),
+                self._write_counts(),
+            )
+        )
+
+    def abandon(self) -> None:
+        """Close the files."""
+        self._offsets.abandon()
+        self._members.abandon()
+
+
+class _TableColumn(_ValueColumn):
+    """Places, dates and sexes: few distinct values, each a row of keyed tokens (places: and a filter)."""
+
+    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path) -> None:
+        super().__init__(spec, directory)
+        self._keys = keys
+        self._known: dict[Any, int] = {}
+        self._encoder = FilterEncoder(spec, keys) if spec.kind is FieldKind.PLACE else None
+        self._filters: list[int] = [0]
+        width = {FieldKind.PLACE: sum(PLACE_TOKENS), FieldKind.DATE: 3, FieldKind.SEX: 1}[spec.kind]
+        self._rows: list[tuple[int, ...]] = [(0,) * width]
+
+    def number(self, value: str | None) -> int:
+        """Return the number of one raw value. Raises FieldValueError when it cannot be read."""
+        if value is None or not value.strip():
+            return 0
+        if self.spec.kind is FieldKind.DATE:
+            return self._date(value)
+        if self.spec.kind is FieldKind.SEX:
+            return self._sex(value)
+        return self._place(value)
+
+    def _new(self, key: object, row: tuple[int, ...], mask: int = 0) -> int:
+        self._known[key] = number = self._values
+        self._rows.append(row)
+        self._filters.append(mask)
+        self._values += 1
+        return number
+
+    def _date(self, value: str) -> int:
+        parsed = parse_registry_date(value)
+        if parsed == _MISSING_DATE:
+            return 0
+        found = self._known.get(parsed)
+        return found if found is not None else self._new(parsed, date_tokens(self._keys, self.spec.name, parsed))
+
+    def _sex(self, value: str) -> int:
+        parsed = parse_sex(value)
+        if parsed is None:
+            return 0
+        found = self._known.get(parsed)
+        return found if found is not None else self._new(parsed, (self._keys.token(self.spec.name, "sex", parsed),))
+
+    def _place(self, value: str) -> int:
+        place = resolve_place(value)
+        if not place.text:
+            return 0
+        found = self._known.get(place)
+        if found is not None:
+            return found
+        assert self._encoder is not None
+        row: list[int] = []
+        parts = ((place.regencies, "regency"), (place.related, "regency"), (place.provinces, "province"))
+        for (codes, purpose), room in zip(parts, PLACE_TOKENS, strict=True):
+            tokens = place_tokens(self._keys, self.spec.name, codes, purpose)[:room].tolist()
+            row += tokens + [0] * (room - len(tokens))
+        return self._new(place, tuple(row), self._encoder.text(place.text.split()))
+
+    def finish(self) -> dict[str, FileEntry]:
+        """Write the table; return the manifest entries."""
+        entries = [self._write("values", np.array(self._rows, dtype="<u8")), self._write_counts()]
+        if self._encoder is not None:
+            filters = filter_words(self._filters).astype("<u8")
+            entries += [self._write("filters", filters), self._write("bits", half_weights(filters))]
+        return dict(entries)
+
+
+def half_weights(filters: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Return (n, 2) uint16: set bits of the spelling half and of the sound half of each filter."""
+    bits = np.bitwise_count(filters).astype(np.uint16)
+    half = FILTER_WORDS // 2
+    return np.stack([bits[:, :half].sum(axis=1), bits[:, half:].sum(axis=1)], axis=1).astype("<u2")
+
+
+class IndexBuilder:
+    """Streams batches of persons into a new generation folder. Memory grows with distinct values, not with persons."""
+
+    def __init__(self, directory: Path, keys: FieldKeys) -> None:
+        directory.mkdir(mode=0o700)
+        self._directory = directory
+        self._keys = keys
+        self._schema: LinkageSchema = keys.schema
+        self._names = {s.name: _NameColumn(s, keys, directory) for s in self._schema.fields if s.kind is FieldKind.NAME}
+        self._tables = {
+            s.name: _TableColumn(s, keys, directory) for s in self._schema.fields if s.kind is not FieldKind.NAME
+        }
+        self._rows = _ArrayFile(directory, "rows", "<u4", (len(self._schema.fields),))
+        self._ids = _ArrayFile(directory, "record_ids.bytes", "u1")
+        self._id_offsets = _ArrayFile(directory, "record_ids.offsets", "<i8")
+        self._id_offsets.append(np.zeros(1, dtype=np.int64))
+
+    def add(self, batch: RecordBatch) -> tuple[RowIssue, ...]:
+        """Add persons; return what was wrong, row by row.
+
+        A person whose name is empty after normalising, or whose record id is empty or longer than 255 bytes, is
+        rejected. A birth date or sex that cannot be read counts as missing.
+        """
+        size = len(batch.record_ids)
+        issues: list[RowIssue] = []
+        parsed: dict[str, list[ParsedName | None]] = {}
+        for name in self._names:
+            column = batch.columns.get(name)
+            if column is not None:
+                parsed[name] = [parse_name(value) if value else None for value in column.values]
+        numbers = {name: self._name_numbers(name, batch, parsed) for name in self._names}
+        for name, table in self._tables.items():
+            numbers[name] = self._table_numbers(table, batch.columns.get(name), size, issues)
+        keep = numbers[self._schema.fields[0].name] != 0
+        issues += [
+            RowIssue(
+                int(row), self._schema.fields[0].name, "empty, or nothing is left after normalising", rejected=True
+            )
+            for row in np.flatnonzero(~keep)
+        ]
+        ids = [record_id.encode() for record_id in batch.record_ids]
+        for row, record_id in enumerate(ids):
+            if not 0 < len(record_id) <= MAX_RECORD_ID_BYTES:
+                reason = "empty" if not record_id else f"longer than {MAX_RECORD_ID_BYTES} bytes"
+                if keep[row]:
+                    issues.append(RowIssue(row, "record_id", reason, rejected=True))
+                keep[row] = False
+        self._append([ids[row] for row in np.flatnonzero(keep)], {n: v[keep] for n, v in numbers.items()})
+        return tuple(sorted(issues, key=lambda issue: issue.row))
+
+    def _append(self, ids: list[bytes], numbers: dict[str, NDArray[np.uint32]]) -> None:
+        for name, column in (*self._names.items(), *self._tables.items()):
+            column.count(numbers[name])
+        self._rows.append(np.stack([numbers[spec.name] for spec in self._schema.fields], axis=1))
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        self._id_offsets.append(self._ids.rows + np.cumsum(lengths))
+        self._ids.append(np.frombuffer(b"".join(ids), dtype=np.uint8))
+
+    def _name_numbers(
+        self, field: str, batch: RecordBatch, parsed: dict[str, list[ParsedName | None]]
+    ) -> NDArray[np.uint32]:
+        own = parsed.get(field)
+        size = len(batch.record_ids)
+        numbers = np.zeros(size, dtype=np.uint32)
+        if own is not None:
+            values = [self._tokens_of(name) for name in own]
+            numbers = _gather(self._names[field].numbers(values), batch.columns[field].codes)
+        first = self._schema.fields[0].name
+        if field in {"mother_name", "father_name"} and first in parsed:
+            # "X bin Y" names the father, "By. Ny. X" the mother, when no column of their own does.
+            said = [
+                () if name is None else (name.mother if field == "mother_name" else name.father)
+                for name in parsed[first]
+            ]
+            if any(said):
+                implied = _gather(
+                    self._names[field].numbers([tokens[:MAX_STORED_TOKENS] for tokens in said]),
+                    batch.columns[first].codes,
+                )
+                numbers = np.where(numbers == 0, implied, numbers)
+        return numbers
+
+    @staticmethod
+    def _tokens_of(name: ParsedName | None) -> Sequence[str]:
+        if name is None:
+            return ()
+        if not name.aliases and len(name.tokens) <= MAX_STORED_TOKENS:
+            return name.tokens
+        return list(dict.fromkeys(chain(name.tokens, *name.aliases)))[:MAX_STORED_TOKENS]
+
+    @staticmethod
+    def _table_numbers(
+        table: _TableColumn, column: Column | None, size: int, issues: list[RowIssue]
+    ) -> NDArray[np.uint32]:
+        if column is None:
+            return np.zeros(size, dtype=np.uint32)
+        numbers = np.zeros(len(column.values), dtype=np.uint32)
+        for code, value in enumerate(column.values):
+            try:
+                numbers[code] = table.number(value)
+            except FieldValueError as error:
+                issues += [
+                    RowIssue(int(row), table.spec.name, error.reason, rejected=False)
+                    for row in np.flatnonzero(column.codes == code)
+                ]
+        return _gather(numbers, column.codes)
+
+    def finish(self, now: datetime, source_rows: int) -> Manifest:
+        """Write everything durably, the manifest last; return it.
+
+        Raises SchemaError when no person was added: an empty registry would answer "not here" for everyone.
+        """
+        if self._rows.rows == 0:
+            raise SchemaError("no person was added: an empty index is not published")
+        files: dict[str, FileEntry] = {}
+        for column in (*self._names.values(), *self._tables.values()):
+            files.update(column.finish())
+        for file in (self._rows, self._ids, self._id_offsets):
+            files[file.name] = file.close()
+        manifest = Manifest(
+            schema=self._schema.canonical.decode("ascii"),
+            fingerprint=self._schema.fingerprint.hex(),
+            epoch=self._keys.epoch,
+            persons=self._rows.rows,
+            source_rows=source_rows,
+            built_at=now.isoformat(timespec="seconds"),
+            files=files,
+        )
+        with (self._directory / MANIFEST).open("xb") as out:
+            out.write(manifest.to_json().encode("ascii"))
+            out.flush()
+            os.fsync(out.fileno())
+        folder = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return manifest
+
+    def abandon(self) -> None:
+        """Close and remove the unfinished folder."""
+        for file in (self._rows, self._ids, self._id_offsets):
+            file.abandon()
+        for column in (*self._names.values(), *self._tables.values()):
+            column.abandon()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _gather(numbers: NDArray[np.uint32], codes: NDArray[np.int32]) -> NDArray[np.uint32]:
+    """Spread the numbers of distinct values over rows; -1 is missing."""
+    out = np.append(numbers, np.uint32(0))[codes]
+    return np.asarray(out, dtype=np.uint32)
+
+
+class EncodedIndex:
+    """A finished generation, memory-mapped read-only. Safe to search from several threads."""
+
+    def __init__(self, manifest: Manifest, arrays: Mapping[str, NDArray[Any]], maps: Sequence[mmap.mmap]) -> None:
+        self.manifest = manifest
+        self._arrays = arrays
+        self._maps = maps
+
+    @classmethod
+    def open(cls, directory: Path, fingerprint: bytes, epoch: int) -> Self:
+        """Map a generation. Checks format, schema, epoch, every file's size and spots of its bytes.
+
+        Raises IndexDamagedError naming the file, or SchemaMismatchError.
+        """
+        manifest = Manifest.read(directory)
+        require_same((fingerprint, epoch), (_unhex(manifest.fingerprint), manifest.epoch))
+        arrays: dict[str, NDArray[Any]] = {}
+        maps: list[mmap.mmap] = []
+        for name, entry in manifest.files.items():
+            path = directory / name
+            if "/" in name or not path.is_file():
+                raise IndexDamagedError(file=name, reason="missing")
+            if path.stat().st_size != entry.size_bytes:
+                reason = f"{path.stat().st_size} bytes, the manifest says {entry.size_bytes}"
+                raise IndexDamagedError(file=name, reason=reason)
+            if _spot_digest(path, entry.size_bytes) != entry.spot:
+                raise IndexDamagedError(file=name, reason="its bytes are not those the manifest was written for")
+            if entry.size_bytes == 0:
+                arrays[name] = np.zeros(entry.shape, dtype=entry.dtype)
+                continue
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            maps.append(mapped)
+            arrays[name] = np.frombuffer(mapped, dtype=entry.dtype).reshape(entry.shape)
+        _check_shapes(manifest, arrays)
+        return cls(manifest, arrays, maps)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the memory maps up. Arrays still in use keep theirs alive until they are dropped."""
+        self._arrays = {}
+        self._maps = ()
+
+    @property
+    def size(self) -> int:
+        """Persons in the index."""
+        return self.manifest.persons
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return one array of the index, as listed in its manifest."""
+        return self._arrays[name]
+
+    def record_id(self, row: int) -> str:
+        """Return the registry's own id of a person."""
+        offsets = self._arrays["record_ids.offsets"]
+        start, stop = int(offsets[row]), int(offsets[row + 1])
+        return bytes(self._arrays["record_ids.bytes"][start:stop]).decode()
+
+    def verify(self, directory: Path) -> None:
+        """Read every byte of every file against its SHA-256. Raises IndexDamagedError naming the first that differs."""
+        for name, entry in self.manifest.files.items():
+            with (directory / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                    raise IndexDamagedError(file=name, reason="its bytes are not those the manifest was written for")
+
+
+def _unhex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise IndexDamagedError(file=MANIFEST, reason="the fingerprint is not hexadecimal") from None
+
+
+def _check_shapes(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse a manifest whose arrays do not belong together: the kernels do not check bounds."""
+    try:
+        rows = arrays["rows"]
+        fields = json.loads(manifest.schema)["fields"]
+        good = rows.shape == (manifest.persons, len(fields)) and len(arrays["record_ids.offsets"]) == len(rows) + 1
+    except (KeyError, ValueError, TypeError):
+        good = False
+    if not good:
+        raise IndexDamagedError(file=MANIFEST, reason=f"does not describe an index ({describe(b'', manifest.epoch)})")

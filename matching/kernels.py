@@ -1,0 +1,284 @@
+"""The compiled inner loops: filter similarity, name agreement, evidence classes, interning. Nothing else.
+
+Every kernel has an explicit signature, so it is compiled (or read from numba's cache) when this module is imported:
+importing is the warm-up, and no question ever pays for it. All release the GIL.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+FILTER_WORDS: Final = 8  # 512 bits: words 0-3 hold spelling, words 4-7 hold sound
+HALF_BITS: Final = 256
+SIMILARITY_STEPS: Final = 16  # Dice is cut into sixteenths before the two halves are combined
+CLASS_SLOTS: Final = 1 << 16  # evidence classes one question may meet before collection stops taking new ones
+ROWS_PER_CLASS: Final = 5
+LEVEL_BITS: Final = 6  # a level fits in 6 bits, so ten fields fit in one 64-bit class code
+
+_U8 = types.uint8
+_F32 = types.float32
+
+
+@intrinsic
+def _popcount(typingctx: Any, value: Any) -> Any:  # noqa: ARG001 - numba's signature
+    """Count the set bits of a 64-bit word: llvm.ctpop, one instruction where the processor has one."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's signature
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@njit(
+    types.void(
+        types.Array(types.uint64, 2, "C", readonly=True),
+        types.Array(types.uint16, 2, "C", readonly=True),
+        types.UniTuple(types.uint64, FILTER_WORDS),
+        types.boolean,
+        types.Array(_U8, 2, "C", readonly=True),
+        _U8,
+        types.Array(_U8, 1, "C"),
+    ),
+    cache=True,
+    nogil=True,
+    fastmath=True,
+)
+def token_similarity(filters, weights, query, initial, combine, initial_similarity, out):
+    """Raise `out` to the similarity of one question filter with every registered token.
+
+    filters: (tokens, 8) uint64. weights: (tokens, 2) uint16, set bits of the spelling and of the sound half; a
+    token without sound bits is an initial. query: 8 words. initial: the question token is an initial.
+    combine: (17, 17) uint8, similarity 0..255 by Dice of spelling and Dice of sound in sixteenths.
+    out: (tokens,) uint8, only ever raised, so that the spellings of one token share it.
+    """
+    spelling_bits = np.int64(0)
+    sound_bits = np.int64(0)
+    for word in range(4):
+        spelling_bits += np.int64(_popcount(query[word]))
+        sound_bits += np.int64(_popcount(query[word + 4]))
+    steps = np.float32(2 * SIMILARITY_STEPS)
+    for i in range(filters.shape[0]):
+        spelling = np.int64(0)
+        sound = np.int64(0)
+        for word in range(4):
+            spelling += np.int64(_popcount(query[word] & filters[i, word]))
+            sound += np.int64(_popcount(query[word + 4] & filters[i, word + 4]))
+        here_spelling = np.int64(weights[i, 0])
+        here_sound = np.int64(weights[i, 1])
+        value = np.uint8(0)
+        if initial or here_sound == 0:
+            # An initial agrees when all the bits of the shorter side are there; two initials always carry all bits.
+            if spelling == min(here_spelling, spelling_bits):
+                value = initial_similarity
+        else:
+            a = np.int64(steps * np.float32(spelling) / np.float32(spelling_bits + here_spelling))
+            b = np.int64(steps * np.float32(sound) / np.float32(sound_bits + here_sound))
+            value = combine[a, b]
+        out[i] = max(out[i], value)
+
+
+@njit(
+    types.void(
+        types.Array(types.int64, 1, "C", readonly=True),
+        types.Array(types.uint32, 1, "C", readonly=True),
+        types.Array(_U8, 2, "C", readonly=True),
+        types.Array(_U8, 1, "C", readonly=True),
+        types.Array(_U8, 1, "C", readonly=True),
+        types.Array(_U8, 1, "C", readonly=True),
+        types.Array(_U8, 2, "C", readonly=True),
+        types.Array(_U8, 1, "C"),
+    ),
+    cache=True,
+    nogil=True,
+    fastmath=True,
+)
+def name_levels(offsets, tokens, similarity, best, token_weights, question_weights, cells, out):
+    """Give every distinct registered name its agreement level with the question's name.
+
+    Each question token, rarest first, takes the most similar registered token still free. The level is read from
+    the share of the question's rarity that was found and the share of the registered name's rarity that was used.
+
+    offsets: (names + 1,) into tokens; name 0 is empty and stands for "missing". tokens: token numbers.
+    similarity: (question tokens, tokens) uint8. best: (tokens,) its maximum over question tokens.
+    token_weights, question_weights: rarity in quarter bits. cells: (33, 33) uint8 levels by both shares in
+    thirty-seconds. out: (names,) uint8.
+    """
+    asked = question_weights.shape[0]
+    total_asked = np.float32(0)
+    for k in range(asked):
+        total_asked += np.float32(question_weights[k])
+    nothing = cells[0, 0]
+    out[0] = 0
+    for name in range(1, out.shape[0]):
+        start = offsets[name]
+        stop = offsets[name + 1]
+        hit = False
+        for j in range(start, stop):
+            if best[tokens[j]] != 0:
+                hit = True
+        if not hit:
+            out[name] = nothing
+            continue
+        used = np.int64(0)
+        found = np.float32(0)
+        covered = np.float32(0)
+        total = np.float32(0)
+        for j in range(start, stop):
+            total += np.float32(token_weights[tokens[j]])
+        for k in range(asked):
+            top = np.int64(0)
+            at = np.int64(-1)
+            for j in range(start, stop):
+                if not (used >> (j - start)) & 1:
+                    value = np.int64(similarity[k, tokens[j]])
+                    if value > top:
+                        top = value
+                        at = j
+            if at >= 0:
+                used |= np.int64(1) << (at - start)
+                share = np.float32(top) / np.float32(255)
+                found += share * np.float32(question_weights[k])
+                covered += share * np.float32(token_weights[tokens[at]])
+        a = np.int64(np.float32(32) * found / total_asked + np.float32(0.001))
+        b = np.int64(np.float32(32) * covered / total + np.float32(0.001))
+        out[name] = cells[a, b]
+
+
+@njit(
+    types.int64(
+        types.Array(types.uint32, 2, "C", readonly=True),
+        types.Array(_U8, 1, "C", readonly=True),
+        types.Array(types.int64, 1, "C", readonly=True),
+        types.Array(_F32, 2, "C", readonly=True),
+        types.Array(_F32, 1, "C", readonly=True),
+        _F32,
+        types.int64,
+        types.int64,
+        types.Array(types.uint64, 1, "C"),
+        types.Array(types.int64, 1, "C"),
+        types.Array(types.uint32, 2, "C"),
+    ),
+    cache=True,
+    nogil=True,
+)
+def collect_classes(columns, levels, bases, bits, rest, floor, start, stop, codes, counts, rows):
+    """Count the persons of every evidence class whose match weight reaches `floor`.
+
+    columns: (persons, fields) uint32, number of the distinct value. levels: the levels of all distinct values, field
+    after field; bases: (fields,) where each field starts. bits: (fields, 64) float32 weight of a level.
+    rest: (fields,) float32, the most that the fields after this one can still add. start, stop: rows to visit.
+    codes: (CLASS_SLOTS,) uint64 open-addressing table of class code + 1, 0 = free; counts, rows: beside it.
+    Returns the number of persons that reached the floor but found the table full (0 unless weights are absurd).
+    """
+    fields = columns.shape[1]
+    slots = codes.shape[0]
+    lost = np.int64(0)
+    for i in range(start, stop):
+        weight = np.float32(0)
+        code = np.uint64(0)
+        passed = True
+        for f in range(fields):
+            level = levels[bases[f] + np.int64(columns[i, f])]
+            weight += bits[f, level]
+            if weight + rest[f] < floor:
+                passed = False
+                break
+            code = (code << np.uint64(LEVEL_BITS)) | np.uint64(level)
+        if not passed:
+            continue
+        mark = code + np.uint64(1)
+        slot = np.int64((mark * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)) % slots
+        tries = 0
+        while codes[slot] != 0 and codes[slot] != mark and tries < 256:
+            slot = (slot + 1) % slots
+            tries += 1
+        if tries == 256:
+            lost += 1
+            continue
+        codes[slot] = mark
+        if counts[slot] < ROWS_PER_CLASS:
+            rows[slot, counts[slot]] = np.uint32(i)
+        counts[slot] += 1
+    return lost
+
+
+@njit(
+    types.int64(
+        types.Array(types.int64, 1, "C", readonly=True),
+        types.Array(types.uint32, 1, "C"),
+        types.Array(types.uint64, 1, "C"),
+        types.Array(types.uint32, 1, "C"),
+        types.int64,
+        types.Array(types.uint32, 1, "C"),
+        types.Array(types.int64, 1, "C"),
+    ),
+    cache=True,
+    nogil=True,
+)
+def intern_names(offsets, tokens, hashes, numbers, next_number, out, fresh):
+    """Give each name of a batch its number: equal token sets get equal numbers, new ones the next free number.
+
+    offsets: (names + 1,) into tokens. tokens: token numbers, sorted in place within each name. hashes: (slots,)
+    uint64 open-addressing table, 0 = free; numbers: (slots,) uint32 beside it. out: (names,) uint32.
+    fresh: (names,) int64, filled with the batch positions of new names. Returns how many are new.
+    Two different names share a 64-bit hash once in about 2^64 / names^2 builds; they would then be taken for one.
+    """
+    slots = np.uint64(hashes.shape[0])
+    made = np.int64(0)
+    for name in range(out.shape[0]):
+        start = offsets[name]
+        stop = offsets[name + 1]
+        if start == stop:
+            out[name] = 0
+            continue
+        for j in range(start + 1, stop):
+            token = tokens[j]
+            k = j
+            while k > start and tokens[k - 1] > token:
+                tokens[k] = tokens[k - 1]
+                k -= 1
+            tokens[k] = token
+        mark = np.uint64(0x243F6A8885A308D3)
+        for j in range(start, stop):
+            mark ^= np.uint64(tokens[j]) + np.uint64(0x9E3779B97F4A7C15)
+            mark = (mark ^ (mark >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mark = (mark ^ (mark >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mark ^= mark >> np.uint64(31)
+        if mark == 0:
+            mark = np.uint64(1)
+        slot = mark % slots
+        while hashes[slot] != 0 and hashes[slot] != mark:
+            slot = (slot + np.uint64(1)) % slots
+        if hashes[slot] == 0:
+            hashes[slot] = mark
+            numbers[slot] = np.uint32(next_number + made)
+            fresh[made] = name
+            made += 1
+        out[name] = numbers[slot]
+    return made
+
+
+@njit(
+    types.void(
+        types.Array(types.uint64, 1, "C", readonly=True),
+        types.Array(types.uint32, 1, "C", readonly=True),
+        types.Array(types.uint64, 1, "C"),
+        types.Array(types.uint32, 1, "C"),
+    ),
+    cache=True,
+    nogil=True,
+)
+def rehash(old_hashes, old_numbers, hashes, numbers):
+    """Move an interning table of `intern_names` into a larger, empty one."""
+    slots = np.uint64(hashes.shape[0])
+    for i in range(old_hashes.shape[0]):
+        if old_hashes[i] != 0:
+            slot = old_hashes[i] % slots
+            while hashes[slot] != 0:
+                slot = (slot + np.uint64(1)) % slots
+            hashes[slot] = old_hashes[i]
+            numbers[slot] = old_numbers[i]

@@ -1,0 +1,99 @@
+"""Epoch secret -> one key per field and purpose. The only code that touches the secret."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from matching.errors import SchemaError
+from matching.schema import FieldKind, LinkageSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SECRET_BYTES: Final = 32
+MIN_DISTINCT_BYTES: Final = 16  # 32 random bytes hold fewer than this many distinct values once in 10^13
+
+# What a field's values are turned into; every purpose has a key of its own, so that no token of one kind can be
+# taken for a token of another.
+PURPOSES: Final[dict[FieldKind, tuple[str, ...]]] = {
+    FieldKind.NAME: ("spelling", "sound"),
+    FieldKind.PLACE: ("spelling", "sound", "regency", "province"),
+    FieldKind.DATE: ("year", "month", "day"),
+    FieldKind.SEX: ("sex",),
+}
+
+
+def load_secret(text: str) -> bytes:
+    """Read an epoch secret, 64 hexadecimal digits. Raises SchemaError on a weak or malformed one, never showing it."""
+    try:
+        secret = bytes.fromhex(text.strip())
+    except ValueError:
+        raise SchemaError("the epoch secret is not hexadecimal") from None
+    if len(secret) != SECRET_BYTES:
+        raise SchemaError(f"the epoch secret must be {SECRET_BYTES} bytes, not {len(secret)}")
+    if len(set(secret)) < MIN_DISTINCT_BYTES:
+        raise SchemaError("the epoch secret is not random: too few distinct bytes")
+    return secret
+
+
+@dataclass(frozen=True, slots=True)
+class FieldKeys:
+    """The keys of one schema in one epoch: (field, purpose) -> 32 bytes."""
+
+    schema: LinkageSchema
+    epoch: int
+    by_purpose: Mapping[tuple[str, str], bytes] = field(repr=False)
+
+    @classmethod
+    def derive(cls, secret: bytes, schema: LinkageSchema, epoch: int) -> FieldKeys:
+        """Derive every key of `schema` from the epoch's secret.
+
+        HKDF-SHA256 (RFC 5869), no salt, info = "pulang/keys/1" | fingerprint | epoch as 4 bytes little-endian |
+        field | 0 | purpose. Raises SchemaError on a weak secret or an epoch outside 1..2^32-1.
+        """
+        load_secret(secret.hex())
+        if not 1 <= epoch < 1 << 32:
+            raise SchemaError("the key epoch must be 1 or more")
+        keys: dict[tuple[str, str], bytes] = {}
+        for spec in schema.fields:
+            for purpose in PURPOSES[spec.kind]:
+                info = b"".join(
+                    (
+                        b"pulang/keys/1",
+                        schema.fingerprint,
+                        epoch.to_bytes(4, "little"),
+                        spec.name.encode("ascii"),
+                        b"\0",
+                        purpose.encode("ascii"),
+                    )
+                )
+                keys[spec.name, purpose] = HKDF(SHA256(), 32, None, info).derive(secret)
+        return cls(schema, epoch, keys)
+
+    @property
+    def identity(self) -> tuple[bytes, int]:
+        """(schema fingerprint, epoch): what two sides must share before anything is compared."""
+        return self.schema.fingerprint, self.epoch
+
+    def token(self, field_name: str, purpose: str, value: str) -> int:
+        """Return the keyed 64-bit token of a value, never 0 (0 stands for "not known").
+
+        Keyed BLAKE2b (RFC 7693), 8 bytes, little-endian.
+        """
+        digest = hashlib.blake2b(value.encode(), digest_size=8, key=self.by_purpose[field_name, purpose]).digest()
+        return int.from_bytes(digest, "little") or 1
+
+    def positions(self, field_name: str, purpose: str, value: str, count: int, bits: int) -> tuple[int, ...]:
+        """Return `count` bit positions below `bits` for a value; they may coincide.
+
+        Keyed BLAKE2b, 4 x count bytes, each 4 bytes little-endian modulo `bits` (at most 16 positions).
+        """
+        digest = hashlib.blake2b(
+            value.encode(), digest_size=4 * count, key=self.by_purpose[field_name, purpose]
+        ).digest()
+        return tuple(int.from_bytes(digest[4 * i : 4 * i + 4], "little") % bits for i in range(count))

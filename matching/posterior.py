@@ -1,0 +1,157 @@
+"""Evidence from several provinces -> one calibrated posterior over provinces, with a "none of these" share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from matching.weights import question_group
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matching.question import EncodedQuery, Evidence
+    from matching.weights import MatchModel
+
+ASKABLE: Final = ("birth_date", "mother_name", "birthplace", "father_name", "name")
+
+
+class Outcome(StrEnum):
+    """What the provinces together say."""
+
+    HOME_FOUND = "home_found"
+    AMBIGUOUS = "ambiguous"
+    NOT_REGISTERED = "not_registered"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One evidence class of one province.
+
+    class_index: position in that province's answer. count: persons in the class (rounded). probability: that the
+    client is one of them. field_bits: match weight per field asked about, 0 where the registry does not know it.
+    """
+
+    province: str
+    class_index: int
+    count: int
+    probability: float
+    field_bits: Mapping[str, float]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """Probabilities that sum to 1: at home in each province that answered, in one that did not, in none of these."""
+
+    provinces: Mapping[str, float]
+    none: float
+    unanswered: Mapping[str, float]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to tell the caseworker. province: the likeliest home when it is above the release threshold."""
+
+    outcome: Outcome
+    province: str | None
+    ask_for: str | None
+
+
+def combine(
+    answers: Mapping[str, Evidence], silent: Sequence[str], model: MatchModel, query: EncodedQuery
+) -> Posterior:
+    """Weigh the answers of all provinces together.
+
+    answers: evidence per province code that answered. silent: codes that did not; each keeps its prior.
+    The null is pooled over all that answered: one province's own null alone loses most of the gain. Weight of a class
+    in province j: prior_j x count x 2^bits / size_j; "none of these": 1 - sum of prior_j, where prior_j includes the
+    chance that a client at home there is registered at all.
+    """
+    schema = model.schema
+    levels = schema.levels
+    for code, evidence in answers.items():
+        shapes = tuple(len(histogram) for histogram in evidence.histograms)
+        if shapes != levels or evidence.class_levels.shape[1:] != (len(levels),):
+            raise ValueError(f"evidence of province {code} does not have the schema's shape")
+    pooled = [
+        np.sum([evidence.histograms[f] for evidence in answers.values()], axis=0)
+        if answers
+        else np.zeros(levels[f], dtype=np.int64)
+        for f in range(len(levels))
+    ]
+    bits = model.bits(query, pooled)
+    prior = {code: model.coverage * model.priors[code] for code in (*answers, *silent)}
+    none_mass = model.none_factor * (1.0 - sum(prior.values()))
+    masses: dict[str, float] = {}
+    shares: list[tuple[str, int, float]] = []
+    for code, evidence in answers.items():
+        weights = bits[np.arange(len(levels)), evidence.class_levels].sum(axis=1, dtype=np.float64)
+        ratio = np.where(evidence.class_counts > 0, evidence.class_counts * np.exp2(weights), 0.0) / evidence.size
+        total = float(ratio.sum())
+        # The temperature bends a province's whole likelihood ratio; its classes keep their shares of it.
+        masses[code] = prior[code] * total**model.temperature
+        shares += [(code, c, masses[code] * float(r) / total) for c, r in enumerate(ratio) if r > 0]
+    norm = sum(masses.values()) + none_mass + sum(prior[code] for code in silent)
+    candidates = []
+    for code, c, mass in sorted(shares, key=lambda item: -item[2]):
+        row = answers[code].class_levels[c]
+        asked = {
+            name: float(bits[f, row[f]])
+            for f, name in enumerate(schema.field_names)
+            if question_group(query, name) is not None
+        }
+        missing = tuple(name for f, name in enumerate(schema.field_names) if name in asked and row[f] == 0)
+        candidates.append(Candidate(code, c, int(answers[code].class_counts[c]), mass / norm, asked, missing))
+    return Posterior(
+        provinces={code: mass / norm for code, mass in sorted(masses.items(), key=lambda item: -item[1])},
+        none=none_mass / norm,
+        unanswered={code: prior[code] / norm for code in silent},
+        candidates=tuple(candidates),
+    )
+
+
+def decide(posterior: Posterior, model: MatchModel, query: EncodedQuery) -> Decision:
+    """Turn a posterior into the caseworker's answer.
+
+    A province above the release threshold is the home; only when every province answered is it *found*, and only
+    then can "none of these" mean "not registered". Everything between is ambiguous, and names what to ask next.
+    """
+    top = max(posterior.provinces, key=lambda code: posterior.provinces[code], default=None)
+    home = top if top is not None and posterior.provinces[top] >= model.release_threshold else None
+    if posterior.unanswered:
+        return Decision(Outcome.INCOMPLETE, home, next_question(model, query))
+    if home is not None:
+        return Decision(Outcome.HOME_FOUND, home, None)
+    if posterior.none >= model.absence_threshold:
+        return Decision(Outcome.NOT_REGISTERED, None, None)
+    return Decision(Outcome.AMBIGUOUS, None, next_question(model, query))
+
+
+def next_question(model: MatchModel, query: EncodedQuery) -> str | None:
+    """Return the field whose answer would add most bits of evidence, None when everything is known in full.
+
+    The gain of a field is the evidence a true pair carries in it on average (sum of m x log2(m / u0)) in its most
+    telling form, less what the question already has of it.
+    """
+    gains: dict[str, float] = {}
+    for name in ASKABLE:
+        groups = model.fields.get(name)
+        if groups is None:
+            continue
+        best = max(_expected_bits(weights.m, weights.u0) for weights in groups.values())
+        group = question_group(query, name)
+        known = _expected_bits(groups[group].m, groups[group].u0) if group is not None else 0.0
+        gains[name] = (best - known) * model.scales[name]
+    name = max(gains, key=lambda field: gains[field])
+    return name if gains[name] > 0.5 else None
+
+
+def _expected_bits(m: np.typing.NDArray[np.float64], u0: np.typing.NDArray[np.float64]) -> float:
+    good = (m > 0) & (u0 > 0)
+    return float((m[good] * np.log2(m[good] / u0[good])).sum())

@@ -1,0 +1,275 @@
+"""Searching one registry for one question: levels of distinct values, their histograms, the best evidence classes.
+
+A full scan: every distinct value of every field is scored, every person is visited once. No blocking, no recall lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from matching.fields import YearClass
+from matching.kernels import (
+    CLASS_SLOTS,
+    FILTER_WORDS,
+    LEVEL_BITS,
+    ROWS_PER_CLASS,
+    collect_classes,
+    name_levels,
+    token_similarity,
+)
+from matching.question import CLASSES_PER_ANSWER, HANDLES_PER_ANSWER, Evidence, SearchResult
+from matching.schema import FieldKind, LinkageSchema, require_same
+from matching.weights import round_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from matching.index import EncodedIndex
+    from matching.question import DateQuery, EncodedQuery, NameQuery, PlaceQuery
+    from matching.weights import MatchModel
+
+ROWS_PER_STEP: Final = 1 << 20  # rows visited between two looks at the deadline: a few milliseconds
+CROWD_BITS: Final = 14  # persons this many bits under the size of the registry matter only in crowds, which add up to 1
+
+# Agreement levels of a place; 0 is missing.
+PLACE_DIFFERENT: Final = 1
+PLACE_SAME_PROVINCE: Final = 2
+PLACE_PROVINCE_ONLY: Final = 3  # one side names a province, the other lies in it
+PLACE_ALIKE: Final = 4
+PLACE_CLOSE: Final = 5
+PLACE_RELATED: Final = 6  # old parent, split-off or the other of Kabupaten and Kota
+PLACE_SAME_REGENCY: Final = 7
+PLACE_SAME: Final = 8
+
+# Agreement levels of a date; 0 is missing. Year levels first, raised by what day and month add.
+DATE_FAR: Final = 1
+DATE_FAR_SAME_DAY: Final = 2
+DATE_CONFUSED: Final = 3
+DATE_CONFUSED_SAME_DAY: Final = 4
+DATE_8_10: Final = 5
+DATE_5_7: Final = 6
+DATE_3_4: Final = 7
+DATE_2: Final = 8
+DATE_1: Final = 9
+DATE_NEAR_SAME_DAY: Final = 10
+DATE_YEAR_OTHER_DAY: Final = 11
+DATE_YEAR: Final = 12  # same year, day and month unknown on a side
+DATE_YEAR_PART: Final = 13  # same year and one of day and month
+DATE_YEAR_SWAPPED: Final = 14
+DATE_SAME: Final = 15
+
+SEX_DIFFERENT: Final = 1
+SEX_SAME: Final = 2
+
+
+def _no_check() -> None:
+    """Nobody is waiting with a clock."""
+
+
+def search(
+    index: EncodedIndex, query: EncodedQuery, model: MatchModel, *, check: Callable[[], None] = _no_check
+) -> SearchResult:
+    """Search one registry; return its evidence and, own side only, the rows behind the handles.
+
+    check is called between stages, and may raise to stop the search (a deadline, a hang-up).
+    Raises SchemaMismatchError before any arithmetic when index and question were encoded unlike.
+    """
+    schema = model.schema
+    require_same((bytes.fromhex(index.manifest.fingerprint), index.manifest.epoch), (query.fingerprint, query.epoch))
+    levels = []
+    for name in schema.field_names:
+        check()
+        levels.append(field_levels(index, query, model, name))
+    histograms = tuple(
+        np.bincount(level, weights=index.array(f"{spec.name}.counts"), minlength=spec.levels).astype(np.int64)
+        for spec, level in zip(schema.fields, levels, strict=True)
+    )
+    bits = model.bits(query, histograms)
+    codes, counts, rows = _collect(index, levels, bits, check)
+    class_levels = _decode(codes, schema)
+    weights = bits[np.arange(len(schema.fields)), class_levels].sum(axis=1)
+    # By the share of the posterior a class can hold: crowds count as much as a single strong candidate.
+    mass = weights + np.log2(np.maximum(counts, 1))
+    best = np.argsort(-mass, kind="stable")[:CLASSES_PER_ANSWER]
+    best = best[np.argsort(-weights[best], kind="stable")]
+    candidates: list[tuple[int, int]] = []
+    for place, chosen in enumerate(best):
+        for row in rows[chosen, : min(int(counts[chosen]), ROWS_PER_CLASS)]:
+            if len(candidates) < HANDLES_PER_ANSWER:
+                candidates.append((place, int(row)))
+    evidence = Evidence(
+        size=index.size,
+        histograms=tuple(round_counts(histogram) for histogram in histograms),
+        class_levels=class_levels[best].astype(np.uint8),
+        class_counts=round_counts(counts[best]),
+    )
+    return SearchResult(evidence, tuple(candidates))
+
+
+def field_levels(index: EncodedIndex, query: EncodedQuery, model: MatchModel, name: str) -> NDArray[np.uint8]:
+    """Return the agreement level of every distinct value of a field, (values,) uint8; 0 for the missing value."""
+    asked: Any = getattr(query, name)
+    values = len(index.array(f"{name}.counts"))
+    if asked is None:
+        return np.zeros(values, dtype=np.uint8)
+    kind = model.schema.field(name).kind
+    if kind is FieldKind.NAME:
+        return _name_levels(index, asked, model, name, values)
+    if kind is FieldKind.PLACE:
+        return _place_levels(index, asked, name)
+    if kind is FieldKind.DATE:
+        return _date_levels(index, asked, name)
+    tokens = index.array(f"{name}.values")[:, 0]
+    out = np.where(tokens == np.uint64(asked), SEX_SAME, SEX_DIFFERENT).astype(np.uint8)
+    out[tokens == 0] = 0
+    return out
+
+
+def _name_levels(index: EncodedIndex, asked: NameQuery, model: MatchModel, name: str, values: int) -> NDArray[np.uint8]:
+    filters = index.array(f"{name}.filters")
+    out = np.zeros(values, dtype=np.uint8)
+    if not len(filters):
+        return out
+    bits = index.array(f"{name}.bits")
+    similarity = np.zeros((len(asked.tokens), len(filters)), dtype=np.uint8)
+    for k, token in enumerate(asked.tokens):
+        for variant in token.variants:
+            words = tuple(np.uint64(word) for word in variant)
+            token_similarity(
+                filters, bits, words, token.initial, model.token_table, model.initial_similarity, similarity[k]
+            )
+    name_levels(
+        index.array(f"{name}.offsets"),
+        index.array(f"{name}.tokens"),
+        similarity,
+        similarity.max(axis=0),
+        index.array(f"{name}.weights"),
+        np.array([token.weight for token in asked.tokens], dtype=np.uint8),
+        model.name_cells,
+        out,
+    )
+    return out
+
+
+def _place_levels(index: EncodedIndex, asked: PlaceQuery, name: str) -> NDArray[np.uint8]:
+    tokens = index.array(f"{name}.values")
+    regencies, related, provinces = tokens[:, :4], tokens[:, 4:12], tokens[:, 12:]
+    filters, bits = index.array(f"{name}.filters"), index.array(f"{name}.bits").sum(axis=1, dtype=np.int64)
+    own = int(np.bitwise_count(asked.text).sum())
+    both = np.bitwise_count(filters & asked.text).sum(axis=1, dtype=np.int64)
+    dice = 2.0 * both / np.maximum(bits + own, 1)
+    same_regency = _shares(regencies, asked.regencies)
+    is_related = _shares(regencies, asked.related) | _shares(related, asked.regencies)
+    same_province = _shares(provinces, asked.provinces)
+    vague = (regencies[:, 0] == 0) | (len(asked.regencies) == 0)
+    unresolved = ((provinces[:, 0] == 0) & (regencies[:, 0] == 0)) | (len(asked.provinces) == 0)
+    out = np.select(
+        [
+            same_regency & (dice > 0.99),
+            same_regency,
+            is_related,
+            dice > 0.99,
+            dice >= 0.75,
+            unresolved & (dice >= 0.5),
+            vague & same_province,
+            same_province,
+        ],
+        [
+            PLACE_SAME,
+            PLACE_SAME_REGENCY,
+            PLACE_RELATED,
+            PLACE_SAME,
+            PLACE_CLOSE,
+            PLACE_ALIKE,
+            PLACE_PROVINCE_ONLY,
+            PLACE_SAME_PROVINCE,
+        ],
+        PLACE_DIFFERENT,
+    ).astype(np.uint8)
+    out[bits == 0] = 0
+    return out
+
+
+def _shares(stored: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which rows of `stored` (0 = none) hold any of the asked tokens."""
+    found = np.isin(stored, asked[asked != 0]).any(axis=1)
+    return np.asarray(found, dtype=np.bool_)
+
+
+_YEAR_LEVEL: Final = {
+    YearClass.OFF_1: DATE_1,
+    YearClass.OFF_2: DATE_2,
+    YearClass.OFF_3_4: DATE_3_4,
+    YearClass.OFF_5_7: DATE_5_7,
+    YearClass.OFF_8_10: DATE_8_10,
+    YearClass.CONFUSED: DATE_CONFUSED,
+}
+
+
+def _date_levels(index: EncodedIndex, asked: DateQuery, name: str) -> NDArray[np.uint8]:
+    tokens = index.array(f"{name}.values")
+    years, months, days = tokens[:, 0], tokens[:, 1], tokens[:, 2]
+    same_month = (months == np.uint64(asked.month)) & (months != 0)
+    same_day = (days == np.uint64(asked.day)) & (days != 0)
+    both = same_month & same_day
+    swapped = (months == np.uint64(asked.swapped_month)) & (days == np.uint64(asked.swapped_day)) & (months != 0)
+    swapped &= days != 0
+    unknown = ((months == 0) & (days == 0)) | ((asked.month == 0) and (asked.day == 0))
+    within = np.select(
+        [unknown, both, swapped, same_month | same_day],
+        [DATE_YEAR, DATE_SAME, DATE_YEAR_SWAPPED, DATE_YEAR_PART],
+        DATE_YEAR_OTHER_DAY,
+    )
+    out = np.where(both, DATE_FAR_SAME_DAY, DATE_FAR)
+    for kind, level in _YEAR_LEVEL.items():
+        near = np.isin(years, asked.years[asked.year_classes == kind])
+        raised = DATE_CONFUSED_SAME_DAY if kind is YearClass.CONFUSED else DATE_NEAR_SAME_DAY
+        out = np.where(near, np.where(both, raised, level), out)
+    out = np.where(np.isin(years, asked.years[asked.year_classes == YearClass.EXACT]), within, out).astype(np.uint8)
+    out[years == 0] = 0
+    return np.asarray(out, dtype=np.uint8)
+
+
+def _collect(
+    index: EncodedIndex, levels: list[NDArray[np.uint8]], bits: NDArray[np.float32], check: Callable[[], None]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
+    """Count the classes whose weight can matter; returns their codes, counts and some rows of each."""
+    columns = index.array("rows")
+    bases = np.zeros(len(levels), dtype=np.int64)
+    np.cumsum([len(level) for level in levels[:-1]], out=bases[1:])
+    reachable = np.array([bits[f, np.unique(level)].max() for f, level in enumerate(levels)], dtype=np.float32)
+    rest = np.zeros(len(levels), dtype=np.float32)
+    rest[:-1] = np.cumsum(reachable[::-1])[::-1][1:]
+    floor = np.float32(np.log2(index.size) - CROWD_BITS)
+    codes = np.zeros(CLASS_SLOTS, dtype=np.uint64)
+    counts = np.zeros(CLASS_SLOTS, dtype=np.int64)
+    rows = np.zeros((CLASS_SLOTS, ROWS_PER_CLASS), dtype=np.uint32)
+    flat = np.concatenate(levels)
+    for start in range(0, len(columns), ROWS_PER_STEP):
+        check()
+        stop = min(start + ROWS_PER_STEP, len(columns))
+        collect_classes(columns, flat, bases, bits, rest, floor, start, stop, codes, counts, rows)
+    used = np.flatnonzero(codes)
+    return codes[used] - np.uint64(1), counts[used], rows[used]
+
+
+def _decode(codes: NDArray[np.uint64], schema: LinkageSchema) -> NDArray[np.int64]:
+    fields = len(schema.fields)
+    shifts = np.arange(fields - 1, -1, -1, dtype=np.uint64) * np.uint64(LEVEL_BITS)
+    decoded = (codes[:, None] >> shifts) & np.uint64((1 << LEVEL_BITS) - 1)
+    return np.asarray(decoded, dtype=np.int64)
+
+
+def filters_scanned(index: EncodedIndex, query: EncodedQuery) -> int:
+    """Return how many 512-bit filter comparisons a question costs in this registry."""
+    asked = ((n, getattr(query, n)) for n in ("name", "mother_name", "father_name"))
+    return sum(
+        len(index.array(f"{n}.filters")) * sum(len(t.variants) for t in a.tokens) for n, a in asked if a is not None
+    )
+
+
+assert FILTER_WORDS == 8, "the kernels unroll eight words"

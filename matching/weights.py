@@ -1,0 +1,193 @@
+"""Match weights: m from training, u from the question's own null, log2(m / u) per agreement level."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from matching.errors import SchemaError
+from matching.fields import YearClass
+from matching.schema import MAX_LEVELS, PERSON_SCHEMA, FieldKind, LinkageSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from matching.question import EncodedQuery
+
+MODEL_FORMAT: Final = "pulang-model-1"
+MIN_WEIGHT_BITS: Final = -12.0  # no single field may veto: every field is sometimes plain wrong
+EXACT_UP_TO: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FieldWeights:
+    """What training says of one field for questions of one group.
+
+    m, u0: (levels,) shares of true pairs and of random pairs per level, level 0 (missing) left out: m[0] = u0[0] = 0.
+    """
+
+    m: NDArray[np.float64]
+    u0: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchModel:
+    """Everything trained: tables of the kernels, m by field and group, and the calibration of the posterior.
+
+    token_table: (17, 17) uint8, similarity by Dice of spelling and of sound in sixteenths. name_cells: (33, 33) uint8,
+    level by shares of rarity found and used in thirty-seconds. scales: per field, how much of its evidence is its own
+    (dependent fields share some). pseudo_count: persons' worth of u0 mixed into the question's null.
+    temperature, none_factor: calibration of the posterior. priors: share of clients at home in each province.
+    """
+
+    schema: LinkageSchema
+    token_table: NDArray[np.uint8]
+    initial_similarity: int
+    name_cells: NDArray[np.uint8]
+    fields: Mapping[str, Mapping[str, FieldWeights]]
+    scales: Mapping[str, float]
+    pseudo_count: float
+    temperature: float
+    none_factor: float
+    coverage: float
+    priors: Mapping[str, float]
+    release_threshold: float
+    absence_threshold: float
+    recipe: Mapping[str, Any]
+
+    def bits(self, query: EncodedQuery, histograms: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Return the match weight of every level for this question, (fields, 64) float32, in bits.
+
+        histograms: per field, persons per level, over all registries whose answers are weighed together; that is the
+        question's own null. A missing value weighs 0. Source: Fellegi & Sunter 1969; docs/matching.md, "Weights".
+        """
+        out = np.zeros((len(self.schema.fields), MAX_LEVELS), dtype=np.float32)
+        for f, (spec, histogram) in enumerate(zip(self.schema.fields, histograms, strict=True)):
+            group = question_group(query, spec.name)
+            if group is None:
+                continue
+            weights = self.fields[spec.name][group]
+            counts = np.asarray(histogram, dtype=np.float64).copy()
+            counts[0] = 0
+            u = (counts + self.pseudo_count * weights.u0) / (counts.sum() + self.pseudo_count)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                bits = np.where(u > 0, np.log2(weights.m / u), 0.0)
+            bits = np.clip(bits, MIN_WEIGHT_BITS, None) * self.scales[spec.name]
+            bits[0] = 0
+            out[f, : spec.levels] = bits
+        return out
+
+    def to_json(self) -> str:
+        """Return the model file's text."""
+        body = {
+            "format": MODEL_FORMAT,
+            "fingerprint": self.schema.fingerprint.hex(),
+            "recipe": dict(self.recipe),
+            "token_table": self.token_table.tolist(),
+            "initial_similarity": self.initial_similarity,
+            "name_cells": self.name_cells.tolist(),
+            "fields": {
+                name: {group: {"m": _rounded(w.m), "u0": _rounded(w.u0)} for group, w in sorted(groups.items())}
+                for name, groups in self.fields.items()
+            },
+            "scales": {name: round(scale, 4) for name, scale in self.scales.items()},
+            "pseudo_count": self.pseudo_count,
+            "temperature": round(self.temperature, 4),
+            "none_factor": round(self.none_factor, 4),
+            "coverage": self.coverage,
+            "priors": dict(self.priors),
+            "release_threshold": self.release_threshold,
+            "absence_threshold": self.absence_threshold,
+        }
+        return json.dumps(body, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, schema: LinkageSchema) -> MatchModel:
+        """Read a model file. Raises SchemaError when it was trained for another schema or is not a model."""
+        try:
+            body = json.loads(text)
+            if body["format"] != MODEL_FORMAT:
+                raise SchemaError(f"the weight table's format is not {MODEL_FORMAT}")
+            if body["fingerprint"] != schema.fingerprint.hex():
+                raise SchemaError("the weight table was trained for another schema: train it again")
+            return cls(
+                schema=schema,
+                token_table=np.array(body["token_table"], dtype=np.uint8),
+                initial_similarity=int(body["initial_similarity"]),
+                name_cells=np.array(body["name_cells"], dtype=np.uint8),
+                fields={
+                    name: {g: FieldWeights(np.array(w["m"]), np.array(w["u0"])) for g, w in groups.items()}
+                    for name, groups in body["fields"].items()
+                },
+                scales=body["scales"],
+                pseudo_count=float(body["pseudo_count"]),
+                temperature=float(body["temperature"]),
+                none_factor=float(body["none_factor"]),
+                coverage=float(body["coverage"]),
+                priors=body["priors"],
+                release_threshold=float(body["release_threshold"]),
+                absence_threshold=float(body["absence_threshold"]),
+                recipe=body["recipe"],
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise SchemaError("the weight table is not one of ours, or torn") from error
+
+    def with_priors(self, priors: Mapping[str, float]) -> MatchModel:
+        """Return this model for another set of provinces; shares are normalised."""
+        total = sum(priors.values())
+        return replace(self, priors={code: share / total for code, share in priors.items()})
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
+
+
+@cache
+def load_model() -> MatchModel:
+    """Return the model that ships with the package, for PERSON_SCHEMA."""
+    text = resources.files("matching").joinpath("data", "model.json").read_text(encoding="ascii")
+    return MatchModel.from_json(text, PERSON_SCHEMA)
+
+
+def question_group(query: EncodedQuery, field: str) -> str | None:
+    """Return which of a field's trained tables a question uses; None when the field is not asked.
+
+    Names by their number of tokens (a one-word name that agrees says less), dates by what is known of them.
+    """
+    asked: Any = getattr(query, field)
+    if asked is None:
+        return None
+    if field.endswith("name"):
+        return str(min(len(asked.tokens), 3))
+    if field == "birth_date":
+        if asked.month or asked.day:
+            return "day"
+        return "year" if int((asked.year_classes == YearClass.EXACT).sum()) <= 1 else "band"
+    if field == "birthplace":
+        return "regency" if len(asked.regencies) else "vague"
+    return "any"
+
+
+GROUPS: Final[dict[FieldKind, tuple[str, ...]]] = {
+    FieldKind.NAME: ("1", "2", "3"),
+    FieldKind.DATE: ("day", "year", "band"),
+    FieldKind.PLACE: ("regency", "vague"),
+    FieldKind.SEX: ("any",),
+}
+
+
+def round_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Round counts to half octaves (powers of the square root of 2); exact up to 4.
+
+    What leaves a province says how crowded a level is, never exactly how many persons it holds.
+    """
+    values = np.asarray(counts, dtype=np.int64)
+    octaves = np.round(2 * np.log2(np.maximum(values, 1))) / 2
+    return np.where(values <= EXACT_UP_TO, values, np.round(2.0**octaves).astype(np.int64))
