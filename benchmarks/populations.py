@@ -79,27 +79,54 @@ _TYPO_SHARE: Final = 0.004  # names with a clerk's typing error
 
 
 @dataclass(frozen=True)
-class Population:
-    """Registries, the clients' descriptions, whose they are, and what was done to each; in the files' columns."""
+class Clients:
+    """The clients' descriptions, whose they are, and what was done to each; in the files' columns."""
 
-    registry: pl.DataFrame
     queries: pl.DataFrame
     truth: pl.DataFrame
     errors: pl.DataFrame
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Population(Clients):
+    """Clients with the registries some of them are in."""
+
+    registry: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a population: equal recipes make equal bytes.
+
+    registered_share: of the clients. equal: registries of one size; otherwise in proportion to population.
+    """
+
     persons: int
     clients: int
     profile: Profile
     seed: int
-    registered_share: float
-    provinces: tuple[str, ...]
-    equal: bool
+    registered_share: float = 0.7
+    provinces: tuple[str, ...] = TEN_PROVINCES
+    equal: bool = False
 
-    def generator(self, *stream: int) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=stream)))
+    def __post_init__(self) -> None:
+        """Refuse what cannot be made."""
+        unknown = sorted(set(self.provinces) - set(TEN_PROVINCES))
+        if unknown:
+            raise ValueError(f"no registry is modelled for province {', '.join(unknown)}")
+        if list(self.provinces) != sorted(set(self.provinces)):
+            raise ValueError("provinces must be sorted, each named once")
+        if not self.provinces or self.persons < len(self.provinces):
+            raise ValueError("every province needs at least one person")
+        if self.clients < 0 or not 0 <= self.registered_share <= 1:
+            raise ValueError("clients must not be negative, registered_share must lie in 0..1")
+        if self.registered_clients > self.persons:
+            raise ValueError("more registered clients than registered persons")
+
+    @property
+    def registered_clients(self) -> int:
+        """Clients who stand in a registry."""
+        return round(self.clients * self.registered_share)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -108,11 +135,14 @@ class _Plan:
         total = sum(weights.values())
         exact = {code: self.persons * weight / total for code, weight in weights.items()}
         sizes = {code: int(share) for code, share in exact.items()}
-        for code in sorted(exact, key=lambda code: (sizes[code] - exact[code], code))[
-            : self.persons - sum(sizes.values())
-        ]:
+        by_remainder = sorted(exact, key=lambda code: (sizes[code] - exact[code], code))
+        for code in by_remainder[: self.persons - sum(sizes.values())]:
             sizes[code] += 1
         return sizes
+
+    def generator(self, *stream: int) -> np.random.Generator:
+        """Return the generator of one stream of draws, independent of every other."""
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=stream)))
 
     def blocks(self) -> Iterator[tuple[str, int, int, int]]:
         """Yield (province, number of the block in it, first person, persons)."""
@@ -126,111 +156,73 @@ def generate(
     clients: int,
     profile: Profile,
     seed: int,
-    *,
     registered_share: float = 0.7,
+    *,
     provinces: Sequence[str] = TEN_PROVINCES,
     equal: bool = False,
 ) -> Population:
-    """Make `persons` registered persons and `clients` clients, `registered_share` of whom are among them.
-
-    equal: registries of one size; otherwise in proportion to the provinces' population.
-    """
-    plan = _plan(persons, clients, profile, seed, registered_share=registered_share, provinces=provinces, equal=equal)
+    """Make a population in memory; see Recipe for the arguments."""
+    recipe = Recipe(persons, clients, profile, seed, registered_share, tuple(sorted(provinces)), equal)
     parts: list[pl.DataFrame] = []
-    queries, truth, errors = _make(plan, parts.append)
-    return Population(pl.concat(parts), queries, truth, errors)
+    made = stream(recipe, parts.append)
+    return Population(made.queries, made.truth, made.errors, pl.concat(parts))
 
 
 def write(population: Population, out_dir: Path) -> None:
     """Write registry.csv, queries.csv, truth.csv and errors.csv."""
     out_dir.mkdir(parents=True, exist_ok=True)
     population.registry.write_csv(out_dir / "registry.csv")
-    _write_clients(out_dir, population.queries, population.truth, population.errors)
+    _write_clients(out_dir, population)
 
 
-def populate(
-    out_dir: Path,
-    *,
-    persons: int,
-    clients: int,
-    profile: Profile,
-    seed: int,
-    registered_share: float = 0.7,
-    provinces: Sequence[str] = TEN_PROVINCES,
-    equal: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
-) -> dict[str, float]:
-    """Write the same files as `write(generate(...))`, one block of persons in memory at a time; return its summary.
+def populate(recipe: Recipe, out_dir: Path, progress: Callable[[int], None] = lambda _: None) -> dict[str, float]:
+    """Write the files of a population, one block of persons in memory at a time; return its summary.
 
     progress: called with the number of persons just written.
     """
-    plan = _plan(persons, clients, profile, seed, registered_share=registered_share, provinces=provinces, equal=equal)
     out_dir.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
-    with (out_dir / "registry.csv").open("wb") as stream:
-        stream.write((",".join(REGISTRY_COLUMNS) + "\n").encode())
+    with (out_dir / "registry.csv").open("wb") as file:
+        file.write((",".join(REGISTRY_COLUMNS) + "\n").encode())
 
         def keep(part: pl.DataFrame) -> None:
-            part.write_csv(stream, include_header=False)
+            part.write_csv(file, include_header=False)
             counts.update(_registry_counts(part))
             progress(part.height)
 
-        queries, truth, errors = _make(plan, keep)
-    _write_clients(out_dir, queries, truth, errors)
-    return _summary(counts, queries, truth, errors)
+        clients = stream(recipe, keep)
+    _write_clients(out_dir, clients)
+    return _summary(counts, clients)
 
 
-def _write_clients(out_dir: Path, queries: pl.DataFrame, truth: pl.DataFrame, errors: pl.DataFrame) -> None:
-    queries.write_csv(out_dir / "queries.csv")
-    truth.write_csv(out_dir / "truth.csv")
-    errors.write_csv(out_dir / "errors.csv")
+def _write_clients(out_dir: Path, clients: Clients) -> None:
+    clients.queries.write_csv(out_dir / "queries.csv")
+    clients.truth.write_csv(out_dir / "truth.csv")
+    clients.errors.write_csv(out_dir / "errors.csv")
 
 
-def _plan(
-    persons: int,
-    clients: int,
-    profile: Profile,
-    seed: int,
-    *,
-    registered_share: float,
-    provinces: Sequence[str],
-    equal: bool,
-) -> _Plan:
-    unknown = sorted(set(provinces) - set(TEN_PROVINCES))
-    if unknown:
-        raise ValueError(f"no registry is modelled for province {', '.join(unknown)}")
-    if not provinces or persons < len(provinces):
-        raise ValueError("every province needs at least one person")
-    if clients < 0 or not 0 <= registered_share <= 1:
-        raise ValueError("clients must not be negative, registered_share must lie in 0..1")
-    return _Plan(persons, clients, profile, seed, registered_share, tuple(sorted(set(provinces))), equal)
-
-
-def _make(plan: _Plan, keep: Callable[[pl.DataFrame], None]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Make the registries, handing each block to `keep`; then the clients."""
-    blocks = list(plan.blocks())
-    chooser = plan.generator(1)
-    registered = round(plan.clients * plan.registered_share)
-    if registered > plan.persons:
-        raise ValueError("more registered clients than registered persons")
+def stream(recipe: Recipe, keep: Callable[[pl.DataFrame], None]) -> Clients:
+    """Make the registries, handing each block of one province to `keep`; then the clients."""
+    blocks = list(recipe.blocks())
+    chooser = recipe.generator(1)
     sizes = np.array([block[3] for block in blocks])
-    wanted = chooser.multivariate_hypergeometric(sizes, registered, method="marginals")
+    wanted = chooser.multivariate_hypergeometric(sizes, recipe.registered_clients, method="marginals")
     chosen: list[pl.DataFrame] = []
     for (code, number, start, count), take in zip(blocks, wanted, strict=True):
-        people = _people(plan.generator(0, int(code), number), code, count, plan.profile, first=start + 1)
+        people = _people(recipe.generator(0, int(code), number), code, count, recipe.profile, first=start + 1)
         keep(people.select(REGISTRY_COLUMNS))
         if take:
-            picker = plan.generator(2, int(code), number)
+            picker = recipe.generator(2, int(code), number)
             chosen.append(people[_pick(picker, people, int(take))].with_columns(registered=pl.lit(value=True)))
     # The unregistered are drawn from the same provinces, but their person stands in no registry.
-    strangers = plan.clients - registered
-    shares = np.array(list(plan.sizes.values())) / plan.persons
-    for code, take in zip(plan.sizes, chooser.multinomial(strangers, shares), strict=True):
+    strangers = recipe.clients - recipe.registered_clients
+    shares = np.array(list(recipe.sizes.values())) / recipe.persons
+    for code, take in zip(recipe.sizes, chooser.multinomial(strangers, shares), strict=True):
         if take:
-            people = _people(plan.generator(3, int(code)), code, int(take) * 8, plan.profile, first=1)
-            picked = people[_pick(plan.generator(4, int(code)), people, int(take))]
+            people = _people(recipe.generator(3, int(code)), code, int(take) * 8, recipe.profile, first=1)
+            picked = people[_pick(recipe.generator(4, int(code)), people, int(take))]
             chosen.append(picked.with_columns(registered=pl.lit(value=False)))
-    return _clients(plan, chosen)
+    return _clients(recipe, chosen)
 
 
 def _pick(rng: np.random.Generator, people: pl.DataFrame, count: int) -> Ids:
@@ -476,10 +468,10 @@ def _spellings(*, capitals: bool) -> tuple[pl.Series, pl.Series, pl.Series]:
 # --- clients -----------------------------------------------------------------------------------------------------
 
 
-def _clients(plan: _Plan, chosen: list[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def _clients(recipe: Recipe, chosen: list[pl.DataFrame]) -> Clients:
     """Describe the chosen persons, in random order."""
-    rng = plan.generator(5)
-    model = ErrorModel(plan.profile, TODAY)
+    rng = recipe.generator(5)
+    model = ErrorModel(recipe.profile, TODAY)
     people = pl.concat(chosen).to_dicts() if chosen else []
     queries: list[tuple[str | None, ...]] = []
     truth: list[tuple[str | None, ...]] = []
@@ -492,7 +484,7 @@ def _clients(plan: _Plan, chosen: list[pl.DataFrame]) -> tuple[pl.DataFrame, pl.
         home = (row["record_id"], row["province"]) if row["registered"] else (None, None)
         truth.append((query, *home))
         errors.append((query, ";".join(told.operations)))
-    return (
+    return Clients(
         _frame(queries, QUERY_COLUMNS),
         _frame(truth, ("query_id", "record_id", "province")),
         _frame(errors, ("query_id", "operations")),
@@ -522,8 +514,7 @@ def _person(row: Mapping[str, Any]) -> Person:
 
 def summary(population: Population) -> dict[str, float]:
     """Return the shares a reader wants to know of a population before trusting a figure measured on it."""
-    counts = _registry_counts(population.registry)
-    return _summary(counts, population.queries, population.truth, population.errors)
+    return _summary(_registry_counts(population.registry), population)
 
 
 def _registry_counts(registry: pl.DataFrame) -> Counter[str]:
@@ -538,21 +529,19 @@ def _one_word(names: pl.Series) -> int:
     return int((bare.str.split(" ").list.len() == 1).sum())
 
 
-def _summary(
-    counts: Counter[str], queries: pl.DataFrame, truth: pl.DataFrame, errors: pl.DataFrame
-) -> dict[str, float]:
+def _summary(counts: Counter[str], made: Clients) -> dict[str, float]:
     persons = counts["persons"]
     found = {label: count / persons if label != "persons" else float(persons) for label, count in counts.items()}
-    clients = queries.height
+    clients = made.queries.height
     if not clients:
         return found
     found["clients"] = float(clients)
-    found["clients registered"] = truth["record_id"].count() / clients
-    found["clients with a one-word name"] = _one_word(queries["name"]) / clients
+    found["clients registered"] = made.truth["record_id"].count() / clients
+    found["clients with a one-word name"] = _one_word(made.queries["name"]) / clients
     for column in QUERY_COLUMNS[2:]:
-        found[f"clients with {column}"] = queries[column].count() / clients
-    found["clients with a whole birth date"] = int((queries["birth_date"].str.len_chars() == 10).sum()) / clients
-    operations = errors["operations"].filter(errors["operations"] != "")
+        found[f"clients with {column}"] = made.queries[column].count() / clients
+    found["clients with a whole birth date"] = int((made.queries["birth_date"].str.len_chars() == 10).sum()) / clients
+    operations = made.errors["operations"].filter(made.errors["operations"] != "")
     found["clients with no error at all"] = 1 - len(operations) / clients
     found["errors per client"] = int(operations.str.split(";").list.len().sum()) / clients
     return found

@@ -38,14 +38,8 @@ def populate(persons: int, clients: int, profile: str, seed: int, out: Path) -> 
 
     with _progress() as progress:
         task = progress.add_task("persons", total=persons)
-        found = populations.populate(
-            out,
-            persons=persons,
-            clients=clients,
-            profile=cast("Profile", profile),
-            seed=seed,
-            progress=lambda done: progress.advance(task, done),
-        )
+        recipe = populations.Recipe(persons, clients, cast("Profile", profile), seed)
+        found = populations.populate(recipe, out, lambda done: progress.advance(task, done))
     for label, value in found.items():
         shown = f"{value:,.0f}" if value > 100 else f"{value:.3f}"
         click.echo(f"{label:32} {shown:>12}")

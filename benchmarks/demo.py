@@ -1,0 +1,431 @@
+"""Ten provinces on one machine: registries, certificates, nodes and clients of known truth, through the real commands.
+
+Nothing here takes a short cut: every node is a process of its own, made by the commands an operator types, and
+clients are asked about through the node's own socket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from benchmarks.populations import Recipe, stream
+from matching.question import Client
+from node.errors import ConfigError, NodeError, PeerUnreachableError
+from node.findings import Concluded, Failed
+from node.home import NodeHome
+from node.local_client import LocalRequest, ask_node, socket_address
+from node.messages import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Progress = Callable[[str, int, int], None]  # step, done, of how many
+    Row = dict[str, Any]  # a client with truth and errors, by column
+
+FEDERATION: Final = "fkd-mpu-demo"
+MARKER: Final = "demo.json"  # written last: a folder that has it may be replaced by the next demo
+PULANG: Final = (
+    sys.executable,
+    "-P",
+    "-m",
+    "node.cli.main",
+)  # -P: whatever folder this is run in holds no code of ours
+READY_S: Final = 90.0  # ten processes load and compile on two cores
+STOP_S: Final = 15.0
+QUESTION_S: Final = 10.0
+POOL_PER_CLIENT: Final = 60  # clients made per client shown, so that every kind is found among them
+
+# What a registry of a Dinas Sosial calls its columns; the importer has to guess them.
+_HEADINGS: Final = {
+    "record_id": "No Register",
+    "name": "Nama Lengkap",
+    "sex": "Jenis Kelamin",
+    "birth_date": "Tanggal Lahir",
+    "birthplace": "Tempat Lahir",
+    "mother_name": "Nama Ibu Kandung",
+}
+# Kinds of client with their share of the demo, in the order of choosing.
+KINDS: Final[tuple[tuple[str, float], ...]] = (
+    ("old spelling", 4 / 30),
+    ("wrong year", 4 / 30),
+    ("one-word name", 6 / 30),
+    ("in no registry", 8 / 30),
+    ("other", 8 / 30),
+)
+
+
+@dataclass(frozen=True)
+class DemoClient:
+    """A made-up client of known truth. province None: registered nowhere. asked_by: where they were found."""
+
+    query_id: str
+    kind: str
+    province: str | None
+    asked_by: str
+    client: Client
+
+
+@dataclass(frozen=True)
+class DemoAnswer:
+    """What came back. seconds: from the question to its conclusion, as the caseworker waits."""
+
+    asked: DemoClient
+    concluded: Concluded | None
+    failure: str | None
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """`right`, `wrong`, `missed`, `ambiguous`, `incomplete` or `failed`, against the truth."""
+        if self.concluded is None:
+            return "failed"
+        if self.concluded.outcome == "home_found":
+            return "right" if self.concluded.province == self.asked.province else "wrong"
+        if self.concluded.outcome == "not_registered":
+            return "right" if self.asked.province is None else "missed"
+        return self.concluded.outcome
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """What a demo is made of; written into its folder, so that it can be served again."""
+
+    persons: int
+    clients: int
+    seed: int
+    provinces: tuple[str, ...]
+    ports: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DemoFolder:
+    """Where a demo keeps what."""
+
+    root: Path
+
+    def home(self, code: str) -> NodeHome:
+        """Return a node's folder."""
+        return NodeHome(self.root / "nodes" / code)
+
+    def registry(self, code: str) -> Path:
+        """Return the registry file of a province."""
+        return self.root / "registries" / f"{code}.csv"
+
+    def log(self, code: str) -> Path:
+        """Return the file that holds what a province's commands and node said."""
+        return self.root / "logs" / f"{code}.log"
+
+    @property
+    def authority(self) -> Path:
+        """Return the federation authority's folder."""
+        return self.root / "authority"
+
+    @property
+    def membership(self) -> Path:
+        """Return the signed list of members as the authority published it."""
+        return self.root / "membership.json"
+
+    def plan(self) -> DemoPlan:
+        """Read what the demo in this folder is made of. Raises ConfigError when there is none."""
+        try:
+            document = json.loads((self.root / MARKER).read_bytes())
+        except FileNotFoundError:
+            raise ConfigError(f"{self.root} holds no demo", hint=f"`pulang demo --out {self.root}` makes one") from None
+        return DemoPlan(**{**document, "provinces": tuple(document["provinces"])})
+
+
+def build(root: Path, plan: DemoPlan, progress: Progress) -> tuple[DemoFolder, list[DemoClient]]:
+    """Make registries, authority and nodes under `root`. Raises ConfigError when a command fails."""
+    folder = DemoFolder(root)
+    _make_room(root)
+    clients = _write_registries(folder, plan, progress)
+    plan = DemoPlan(plan.persons, plan.clients, plan.seed, plan.provinces, _free_ports(plan.provinces))
+    _found_federation(folder, plan, progress)
+    _import_registries(folder, plan, progress)
+    (root / MARKER).write_text(json.dumps(asdict(plan)) + "\n")
+    return folder, clients
+
+
+def _make_room(root: Path) -> None:
+    if root.exists() and any(root.iterdir()):
+        if not (root / MARKER).exists():
+            raise ConfigError(f"{root} is not empty, and no demo made it", hint="name another folder with --out")
+        shutil.rmtree(root)
+    for name in ("registries", "nodes", "logs"):
+        (root / name).mkdir(parents=True)
+
+
+# --- registries and clients ---------------------------------------------------------------------------------------
+
+
+def _write_registries(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> list[DemoClient]:
+    """Write one CSV file per province as its Dinas Sosial would export it; return the clients to ask about."""
+    total, done = plan.persons * len(plan.provinces), 0
+    started: set[str] = set()
+
+    def keep(part: pl.DataFrame) -> None:
+        nonlocal done
+        code = part["province"][0]
+        table = part.drop("province").rename(_HEADINGS)
+        days = pl.col(_HEADINGS["birth_date"])
+        table = table.with_columns(
+            pl.concat_str(days.str.slice(8, 2), days.str.slice(5, 2), days.str.slice(0, 4), separator="-")
+        )
+        with folder.registry(code).open("ab") as stream:
+            table.write_csv(stream, include_header=code not in started, separator=";")
+        started.add(code)
+        done += part.height
+        progress("persons made up", done, total)
+
+    recipe = Recipe(total, plan.clients * POOL_PER_CLIENT, "base", plan.seed, provinces=plan.provinces, equal=True)
+    made = stream(recipe, keep)
+    return choose_clients(made.queries.join(made.truth, on="query_id").join(made.errors, on="query_id"), plan)
+
+
+def choose_clients(pool: pl.DataFrame, plan: DemoPlan) -> list[DemoClient]:
+    """Choose clients of every kind, from as many provinces as there are, by their truth alone, never by their answer."""
+    rows = pool.to_dicts()
+    taken: set[str] = set()
+    chosen: list[DemoClient] = []
+    for kind, wanted in _wanted(plan.clients):
+        fitting = [row for row in rows if kind_of(row) == kind and row["query_id"] not in taken]
+        for row in _spread(fitting, wanted, start=len(chosen)):
+            taken.add(row["query_id"])
+            others = [code for code in plan.provinces if code != row["province"]] or list(plan.provinces)
+            chosen.append(
+                DemoClient(row["query_id"], kind, row["province"], others[len(chosen) % len(others)], _client(row))
+            )
+    return sorted(chosen, key=lambda each: each.query_id)
+
+
+def kind_of(row: Mapping[str, Any]) -> str:
+    """Return the kind of a client, from what was done to their description."""
+    operations = (row["operations"] or "").split(";")
+    if row["province"] is None:
+        return "in no registry"
+    if "name:old_spelling" in operations:
+        return "old spelling"
+    if "dob:year_off" in operations:
+        return "wrong year"
+    return "one-word name" if " " not in (row["name"] or "") else "other"
+
+
+def _wanted(clients: int) -> list[tuple[str, int]]:
+    """Share the clients out over the kinds, the last kind taking what rounding leaves."""
+    counts = [(kind, int(clients * share)) for kind, share in KINDS]
+    kind, count = counts[-1]
+    return [*counts[:-1], (kind, count + clients - sum(each for _, each in counts))]
+
+
+def _spread(rows: Sequence[Row], wanted: int, start: int) -> list[Row]:
+    """Take rows in their order, a province at a time in turn."""
+    by_province: dict[str, list[Row]] = {}
+    for row in rows:
+        by_province.setdefault(row["province"] or "", []).append(row)
+    provinces = sorted(by_province)
+    taken: list[Row] = []
+    turn = start
+    while len(taken) < wanted and any(by_province.values()):
+        waiting = by_province[provinces[turn % len(provinces)]]
+        if waiting:
+            taken.append(waiting.pop(0))
+        turn += 1
+    return taken
+
+
+def _client(row: Row) -> Client:
+    return Client(
+        name=row["name"],
+        sex=row["sex"],
+        born=row["birth_date"],
+        birthplace=row["birthplace"],
+        mother_name=row["mother_name"],
+    )
+
+
+# --- the federation ------------------------------------------------------------------------------------------------
+
+
+def _free_ports(provinces: Sequence[str]) -> dict[str, int]:
+    with ExitStack() as stack:
+        ports = {}
+        for code in provinces:  # all held at once, so that all differ
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports[code] = int(probe.getsockname()[1])
+        return ports
+
+
+def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> None:
+    """Give every node its certificate and the signed list of members, by the commands an operator would type."""
+    authority = str(folder.authority)
+    everything, done = 1 + 6 * len(plan.provinces), 0
+
+    def run(code: str, *arguments: str) -> None:
+        nonlocal done
+        _command(folder, code, *arguments)
+        done += 1
+        progress("certificates and members", done, everything)
+
+    run("authority", "federation", "init", authority, "--name", FEDERATION)
+
+    def make(code: str) -> None:
+        home = str(folder.home(code).root)
+        run(code, "node", "init", "--home", home, "--province", code, "--federation", FEDERATION,
+            "--listen", f"127.0.0.1:{plan.ports[code]}")  # fmt: skip
+        run(code, "cert", "request", "--home", home, "--out", f"{home}/request.csr")
+
+    def join(code: str) -> None:
+        home = str(folder.home(code).root)
+        run(code, "cert", "install", f"{home}/certificate.pem", "--home", home, "--root", f"{authority}/root.pem")
+        run(code, "federation", "join", "--home", home, "--membership", str(folder.membership),
+            "--anchor", f"{authority}/membership.pub", "--epoch-secret", f"{authority}/epoch-1.key")  # fmt: skip
+
+    with _workers() as pool:
+        list(pool.map(make, plan.provinces))
+        for code in plan.provinces:  # the authority is one person at one desk
+            home = str(folder.home(code).root)
+            run(code, "cert", "issue", "--authority", authority, f"{home}/request.csr", "--province", code,
+                "--out", f"{home}/certificate.pem")  # fmt: skip
+            run(code, "federation", "admit", "--authority", authority, "--province", code,
+                "--address", f"127.0.0.1:{plan.ports[code]}")  # fmt: skip
+        _command(
+            folder, "authority", "federation", "publish", "--authority", authority, "--out", str(folder.membership)
+        )
+        list(pool.map(join, plan.provinces))
+
+
+def _import_registries(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> None:
+    done = 0
+
+    def load(code: str) -> None:
+        nonlocal done
+        home = str(folder.home(code).root)
+        _command(folder, code, "registry", "import", str(folder.registry(code)), "--home", home, "--yes")
+        done += 1
+        progress("registries imported", done, len(plan.provinces))
+
+    with _workers() as pool:
+        list(pool.map(load, plan.provinces))
+
+
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1)
+
+
+def _command(folder: DemoFolder, code: str, *arguments: str) -> None:
+    """Run one `pulang` command to its end; its words go to the province's log."""
+    with folder.log(code).open("ab") as log:
+        log.write(f"$ pulang {' '.join(arguments)}\n".encode())
+        log.flush()
+        finished = subprocess.run([*PULANG, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)  # noqa: S603
+    if finished.returncode:
+        raise ConfigError(
+            f"`pulang {' '.join(arguments[:2])}` for {code} ended with exit code {finished.returncode}",
+            hint=f"what it said is in {folder.log(code)}",
+        )
+
+
+# --- running nodes --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> Iterator[None]:
+    """Run every node as a process of its own; stop them all at the end. Raises PeerUnreachableError when one fails."""
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    with ExitStack() as stack:
+        stack.callback(lambda: _stop(processes.values()))
+        marks = {}
+        for code in plan.provinces:
+            log = stack.enter_context(folder.log(code).open("ab"))
+            marks[code] = log.tell()
+            processes[code] = subprocess.Popen(  # noqa: S603 - our own command
+                [*PULANG, "node", "serve", "--home", str(folder.home(code).root)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        _wait_until_ready(folder, processes, progress)
+        yield
+
+
+def _wait_until_ready(folder: DemoFolder, processes: Mapping[str, subprocess.Popen[bytes]], progress: Progress) -> None:
+    deadline = time.monotonic() + READY_S
+    waiting = dict(processes)
+    while waiting:
+        for code, process in list(waiting.items()):
+            if process.poll() is not None:
+                raise PeerUnreachableError(
+                    f"the node of province {code} ended with exit code {process.returncode}",
+                    hint=f"what it said is in {folder.log(code)}",
+                )
+            if _listens(folder.home(code)):
+                del waiting[code]
+                progress("nodes ready", len(processes) - len(waiting), len(processes))
+        if time.monotonic() > deadline:
+            raise PeerUnreachableError(
+                f"{len(waiting)} nodes were not ready after {READY_S:.0f} s", hint=f"look into {folder.root / 'logs'}"
+            )
+        time.sleep(0.1)
+
+
+def _listens(home: NodeHome) -> bool:
+    """Whether a node opened its socket: it does so last, when it can answer."""
+    if not home.socket.exists():
+        return False
+    with socket.socket(socket.AF_UNIX) as probe, socket_address(home.socket) as address:
+        return probe.connect_ex(address) == 0
+
+
+def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    for process in running:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+# --- asking ---------------------------------------------------------------------------------------------------------
+
+
+def ask(folder: DemoFolder, asked: DemoClient) -> DemoAnswer:
+    """Ask about one client at the node where they were found, as `pulang find` does."""
+    request = LocalRequest(
+        asked.client, purpose=Purpose.SELF_TEST, case_reference=f"DEMO-{asked.query_id}", timeout_s=QUESTION_S
+    )
+    started = time.monotonic()
+    concluded, failure = None, None
+    try:
+        for finding in ask_node(folder.home(asked.asked_by), request):
+            if isinstance(finding, Concluded):
+                concluded = finding
+            elif isinstance(finding, Failed):
+                failure = finding.message
+    except NodeError as error:
+        failure = str(error)
+    return DemoAnswer(asked, concluded, failure, time.monotonic() - started)
+
+
+def warm_up(folder: DemoFolder, plan: DemoPlan) -> None:
+    """Ask once at every node, so that connections stand before anybody looks at a clock."""
+    for code in plan.provinces:
+        ask(folder, DemoClient("warm-up", "", None, code, Client(name="Contoh", sex="L", born="1970")))
