@@ -78,7 +78,7 @@ def request_certificate(home: NodeHome, *, discard: bool = False) -> bytes:
     key = generate_private_key(SECP256R1())
     request = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, identity.server_name)]))
+        .subject_name(x509.Name([]))  # the names that count are the alternative ones; the authority writes the subject
         .add_extension(identity.subject_alternative_name, critical=False)
         .sign(key, SHA256())
     )

@@ -64,7 +64,7 @@ def root_builder(
 ) -> x509.CertificateBuilder:
     """Return what the authority's root is to be: a CA that may sign certificates and nothing else."""
     not_before, not_after = validity
-    name = _name(federation, f"{federation} root")
+    name = _name(federation, "Pulang federation root")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key)
     return (
         x509.CertificateBuilder()
