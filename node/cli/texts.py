@@ -140,7 +140,7 @@ _ID: Final[dict[str, str]] = {
     ),
     "help.exit": (
         "Kode keluar: 0 provinsi asal ditemukan, 10 belum pasti, 11 tidak terdaftar, 12 belum lengkap (ada provinsi "
-        "yang tidak menjawab), 65 isian salah, 69 simpul tidak berjalan, 75 simpul sibuk, 77 tidak diizinkan."
+        "yang tidak menjawab), 65 isian salah, 69 simpul tidak berjalan, 74 tidak bisa dicatat, 75 simpul sibuk, 77 tidak diizinkan."
     ),
     "help.name": "Nama seperti yang disebut. Terlihat di daftar proses.",
     "help.sex": "L (laki-laki) atau P (perempuan).",
@@ -155,7 +155,6 @@ _ID: Final[dict[str, str]] = {
     "help.timeout": "Detik menunggu semua provinsi, paling lama {most:.0f}.",
     "help.case": "Nomor kasus sendiri, dikirim ke provinsi lain: jangan berisi nama. Tanpa ini dibuatkan.",
     "help.purpose": "Tujuan bertanya.",
-    "help.help": "Tampilkan bantuan ini.",
     "usage.nothing": "tidak ada klien: beri --name atau --from; tanpa argumen, jalankan di terminal",
     "usage.both": "pilih salah satu: --from, atau isian di baris perintah",
     "usage.name": "--name harus diisi",
@@ -300,7 +299,7 @@ _EN: Final[dict[str, str]] = {
     ),
     "help.exit": (
         "Exit codes: 0 home province found, 10 not certain yet, 11 not registered, 12 incomplete (a province did not "
-        "answer), 65 a value is wrong, 69 no node is running, 75 the node is busy, 77 not allowed."
+        "answer), 65 a value is wrong, 69 no node is running, 74 cannot be recorded, 75 the node is busy, 77 not allowed."
     ),
     "help.name": "Name as spoken. Can be seen in the process list.",
     "help.sex": "L (male) or P (female).",
@@ -315,7 +314,6 @@ _EN: Final[dict[str, str]] = {
     "help.timeout": "Seconds to wait for all provinces, at most {most:.0f}.",
     "help.case": "Your own case number; other provinces see it, so never a name. Made up when not given.",
     "help.purpose": "Why you ask.",
-    "help.help": "Show this help.",
     "usage.nothing": "no client: give --name or --from; without arguments, run it in a terminal",
     "usage.both": "either --from, or the client's fields on the command line",
     "usage.name": "--name is needed",
