@@ -1,0 +1,291 @@
+"""A federation on this machine as the tests meet it: a real authority, real certificates, nodes as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from matching.encoding import encode_client
+from matching.index import Column, IndexBuilder, RecordBatch
+from matching.keys import FieldKeys, load_secret
+from matching.places import PROVINCES
+from matching.question import Client, EncodedQuery
+from matching.schema import PERSON_SCHEMA
+from node.config import make_config, write_config
+from node.home import NodeHome
+from node.messages import Purpose, QuestionHeader
+from node.pki.authority import Authority
+from node.pki.credentials import install_certificate, load_credentials, request_certificate
+from node.pki.membership import Member, load_membership
+from node.reload import Reloaded
+from node.rpc.client import Peers
+from node.store import AuditEntry, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from pathlib import Path
+
+FEDERATION = "fkd-mpu.test"
+START_S = 120.0  # a loaded machine that compiles the kernels for the first time
+STOP_S = 30.0
+
+Person = dict[str, str]  # record_id and raw values, by field of the schema
+
+# Registered in Jawa Tengah (33) alone; what clients of the tests look for.
+JOKO: Person = {
+    "record_id": "KBM-0001",
+    "name": "Djoko Soesilo",
+    "mother_name": "Siti Aminah",
+    "birthplace": "Kebumen",
+    "birth_date": "1958-03-07",
+    "sex": "L",
+}
+JOKO_AS_SAID = Client(name="Joko Susilo", sex="L", born="1958~3", birthplace="Kebumen", mother_name="Siti Aminah")
+
+_GIVEN = (
+    "Sutrisno",
+    "Wahyuni",
+    "Agus",
+    "Slamet",
+    "Rini",
+    "Bambang",
+    "Endang",
+    "Made",
+    "Ketut",
+    "Yohanes",
+    "Maria",
+    "Udin",
+)
+_FAMILY = ("Hartono", "Lestari", "Saputra", "Wibowo", "Rahayu", "Nainggolan", "Gunawan", "Kusuma", "Laksana", "Utami")
+_PLACES = ("Semarang", "Surabaya", "Bandung", "Denpasar", "Kupang", "Serang", "Sleman", "Mataram")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def crowd(count: int, seed: int) -> list[Person]:
+    """Make up persons, none of them Joko."""
+    chance = random.Random(seed)
+    return [
+        {
+            "record_id": f"R{seed}-{number:05d}",
+            "name": f"{chance.choice(_GIVEN)} {chance.choice(_FAMILY)}",
+            "mother_name": f"{chance.choice(_GIVEN)} {chance.choice(_FAMILY)}",
+            "birthplace": chance.choice(_PLACES),
+            "birth_date": f"{chance.randint(1940, 2005)}-{chance.randint(1, 12):02d}-{chance.randint(1, 28):02d}",
+            "sex": chance.choice("LP"),
+        }
+        for number in range(count)
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Node:
+    """One province's node: its folder, and its process while it runs."""
+
+    code: str
+    home: NodeHome
+    address: str
+    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    ready_line: str = ""
+
+    @property
+    def member(self) -> Member:
+        return Member(self.code, PROVINCES[self.code], self.address)
+
+    @property
+    def log(self) -> str:
+        return (self.home.root / "log").read_text(encoding="utf-8")
+
+    def keys(self, epoch: int = 1) -> FieldKeys:
+        secret = load_secret(self.home.epoch_secret(epoch).read_text(encoding="ascii"))
+        return FieldKeys.derive(secret, PERSON_SCHEMA, epoch)
+
+    def publish(self, persons: Sequence[Person], generation: str = "g000001", *, epoch: int = 1) -> Path:
+        """Build an index of these persons and let it answer from the next question on."""
+        folder = self.build(persons, generation, epoch=epoch)
+        self.point_at(generation)
+        return folder
+
+    def build(self, persons: Sequence[Person], generation: str, *, epoch: int = 1) -> Path:
+        self.home.generations.mkdir(exist_ok=True)
+        builder = IndexBuilder(self.home.generations / generation, self.keys(epoch))
+        columns = {}
+        for name in PERSON_SCHEMA.field_names:
+            values: list[str | None] = [person.get(name) for person in persons]
+            columns[name] = Column(values, np.arange(len(values), dtype=np.int32))
+        assert builder.add(RecordBatch([person["record_id"] for person in persons], columns)) == ()
+        builder.finish(now(), len(persons))
+        return self.home.generations / generation
+
+    def point_at(self, generation: str) -> None:
+        link = self.home.generations / "next"
+        link.symlink_to(generation)
+        link.replace(self.home.current)
+
+    def start(self) -> None:
+        """Start the node's process and wait until it says that it serves."""
+        with (self.home.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command("serve"), stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        self.ready_line = self.process.stdout.readline()
+        assert self.ready_line, f"the node of {self.code} did not start:\n{self.log}"
+
+    def command(self, verb: str, *more: str) -> list[str]:
+        return [sys.executable, "-m", "node.cli.main", "node", verb, "--home", str(self.home.root), *more]
+
+    def run(self, verb: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the node to its end."""
+        return subprocess.run(
+            self.command(verb, *more),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop the node; returns its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
+
+    @contextmanager
+    def running(self) -> Iterator[Node]:
+        self.start()
+        try:
+            yield self
+        finally:
+            if self.process is not None:
+                self.stop()
+
+    def audit(self) -> list[AuditEntry]:
+        """Read the audit as an operator would, beside the running node."""
+        store = open_store(f"sqlite:///{self.home.database}")
+        try:
+            return list(store.audit_entries())
+        finally:
+            store.close()
+
+
+class Federation:
+    """An authority and its ten members. Nodes are made when a test asks for them, started when it starts them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.authority = Authority.found(root / "authority", FEDERATION, now())
+        self.nodes: dict[str, Node] = {}
+        for code in PROVINCES:
+            node = Node(code, NodeHome(root / code), f"127.0.0.1:{free_port()}")
+            self.nodes[code] = node
+            self.authority.admit(node.member)
+        self.membership_file = self.authority.publish(now())[1]
+
+    def node(self, code: str, persons: Sequence[Person] = (), **settings: Any) -> Node:
+        """Make the folder of a member's node: settings, certificate, membership, secret and, with persons, an index."""
+        node = self.nodes[code]
+        self.settle(node, **settings)
+        if persons:
+            node.publish(persons)
+        return node
+
+    def settle(self, node: Node, **settings: Any) -> None:
+        """Fill a node's folder with all it needs but an index."""
+        config = {"federation": FEDERATION, "province": node.code, "listen": node.address, **settings}
+        write_config(node.home, make_config(**config))
+        self.certify(node)
+        node.home.membership.write_bytes(self.membership_file)
+        node.home.membership_anchor.write_bytes(self.authority.anchor_pem)
+        secret = node.home.epoch_secret(1)
+        secret.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(self.authority.epoch_secret(1), secret)
+        secret.chmod(0o600)
+
+    def certify(self, node: Node, *, at: datetime | None = None, days: int = 90) -> None:
+        """Give a node a new certificate, issued as of `at`."""
+        request = request_certificate(node.home)
+        chain = self.authority.issue(request, node.code, at or now(), days=days)
+        install_certificate(node.home, chain, at or now(), roots_pem=self.authority.root_pem)
+
+    def stranger(self, code: str, folder: Path) -> Node:
+        """Make a node of this federation's authority that is not in the membership."""
+        node = Node(code, NodeHome(folder), f"127.0.0.1:{free_port()}")
+        self.settle(node)
+        return node
+
+    def stop(self) -> None:
+        for node in self.nodes.values():
+            if node.process is not None:
+                node.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what other tasks or processes bring about."""
+    async with asyncio.timeout(START_S):
+        while not condition():  # noqa: ASYNC110 - it is not ours to announce
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def peers_of(node: Node) -> AsyncIterator[Peers]:
+    """The other provinces as a node reaches them, with that node's certificate and keys."""
+    home = node.home
+    peers = Peers(
+        credentials=Reloaded("credentials", (home.pki / "current.pem",), lambda: load_credentials(home, now())),
+        membership=Reloaded(
+            "membership", (home.membership,), lambda: load_membership(home.membership, home.membership_anchor, now())
+        ),
+        keys=node.keys(),
+        now=now,
+    )
+    try:
+        yield peers
+    finally:
+        await peers.close()
+
+
+def encoded(node: Node, client: Client = JOKO_AS_SAID) -> EncodedQuery:
+    return encode_client(client, node.keys(), now().date())
+
+
+def header(*, timeout_s: float = 20.0, **changes: Any) -> QuestionHeader:
+    issued_at = now()
+    values: dict[str, Any] = {
+        "nonce": os.urandom(16),
+        "case_reference": "K-test-1",
+        "purpose": Purpose.RETURN_HOME,
+        "operator_pseudonym": b"o" * 16,
+        "issued_at": issued_at,
+        "deadline": issued_at + timedelta(seconds=timeout_s),
+    }
+    return QuestionHeader(**(values | changes))
