@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from matching.phonetics import token_forms
-from matching.tables import read_table, token_counts
+from matching.tables import read_table, sound_counts, token_counts
 
 MAX_NAME_CHARACTERS = 160  # the law allows 60 since 2022; longer text is cut, whoever sends it
 MAX_TOKENS = 12
@@ -44,7 +44,7 @@ def parse_name(raw: str) -> ParsedName:
     words = raw.lower().split() if len(raw) <= MAX_NAME_CHARACTERS else []
     # Most names are made of plain tokens only: they are recognised whole, for the import's sake.
     if words and len(words) <= MAX_TOKENS and _plain_tokens().issuperset(words):
-        return ParsedName(tuple(words))
+        return ParsedName(tuple(_join_pairs(words)))
     return _parse(raw[:MAX_NAME_CHARACTERS])
 
 
@@ -245,7 +245,8 @@ def _cut_patronym(words: list[str]) -> tuple[list[str], list[str]]:
 _MUHAMMAD = re.compile(r"m[ou](?:hh?|c?kh?|ch)a?m{1,3}[ae]?[dt]{1,2}|m[ou]am{1,2}[ae]d")
 _SITI = re.compile("siti(.{4,})")
 _NUR = re.compile("n(?:u|oe|oo|o)r(?:(ul)(?=.{4}))?(.{4,})")
-_ABDUL = re.compile("abd(?:u|oe|oo|o)(?!ll?[ao]h?$)(.{4,})")  # Abdullah is a name of its own
+_ABDUL = re.compile("abd(?:u|oe|oo|o(?![eo]))(?!ll?[ao]h?$)(.{4,})")  # Abdullah is a name of its own
+_FATHUR = re.compile("[fpv]at(?:kh|ch|h)?ur?(r.{4,})")
 _MIN_ROOT = 4  # letters a split-off name must have
 # Beside one of these Md is Made, otherwise Muhammad. Agung, Ayu and the like are names all over the country.
 _BALINESE = frozenset(
@@ -288,7 +289,22 @@ def _to_tokens(words: list[str], *, balinese: bool) -> tuple[str, ...]:
         elif bare == "st" and last and i:
             continue  # at the end an engineer's degree, before a name Siti
         tokens.extend(expand_word(bare))
-    return tuple(tokens[:MAX_TOKENS])
+    return tuple(_join_pairs(tokens)[:MAX_TOKENS])
+
+
+def _join_pairs(tokens: list[str]) -> list[str]:
+    """Join "Rahma Wati", which nearly everybody writes in one word."""
+    together = _compounds().together
+    if together.keys().isdisjoint(zip(tokens, tokens[1:], strict=False)):
+        return tokens
+    joined: list[str] = []
+    for token in tokens:
+        word = together.get((joined[-1], token)) if joined else None
+        if word is None:
+            joined.append(token)
+        else:
+            joined[-1] = word
+    return joined
 
 
 def _joins(article: str, following: str) -> bool:
@@ -304,11 +320,11 @@ def expand_word(word: str) -> tuple[str, ...]:
         return full
     if _MUHAMMAD.fullmatch(word):
         return ("muhammad",)
-    return _split_compound(word) or (word,)
+    return _split_compound(word) or _compounds().apart.get(word) or _split_run_together(word) or (word,)
 
 
 def _split_compound(word: str) -> tuple[str, ...] | None:
-    """Split abdul, nur or siti from the known name it was written together with."""
+    """Split abdul, fathur, nur or siti from the known name it was written together with."""
     if match := _SITI.fullmatch(word):
         parts = [("siti", match[1])]
     elif match := _NUR.fullmatch(word):
@@ -317,6 +333,8 @@ def _split_compound(word: str) -> tuple[str, ...] | None:
         rest = match[1]  # "lrahman", "rrahman", "rahman", "laziz": the l may have become the next consonant
         parts = [("abdul", rest[1:])] if rest[0] in {"l", rest[1]} else []
         parts.append(("abdul", rest))
+    elif match := _FATHUR.fullmatch(word):
+        parts = [("fathur", match[1])]
     else:
         return None
     for prefix, rest in parts:
@@ -333,6 +351,63 @@ def _is_known(name: str) -> bool:
     return counts.get(forms.spelling, 0) >= MIN_KNOWN or counts.get(forms.sound, 0) >= MIN_KNOWN
 
 
+class _Compounds(NamedTuple):
+    """Pairs of names that occur both ways, in the way most people write them."""
+
+    apart: dict[str, tuple[str, ...]]
+    together: dict[tuple[str, str], str]
+
+
+MIN_PAIRS = 10  # written together this often; the pairs table starts there too
+_APART_SHARE = 1 / 3  # of the joined form: Puspita Sari and Puspitasari are both common, and two tokens say more
+
+
+@cache
+def _compounds() -> _Compounds:
+    counts = token_counts()
+    pairs: dict[tuple[str, str], int] = {}
+    for first, second, _, count in read_table("name_bigrams.tsv"):
+        pairs[first, second] = pairs.get((first, second), 0) + int(count)
+    table = _Compounds({}, {})
+    for (first, second), n_apart in pairs.items():
+        word = first + second
+        n_together = counts.get(word, 0)
+        if n_together < MIN_PAIRS or min(len(first), len(second)) < 2 or not word.isalpha():
+            continue
+        if first in {"nur", "siti", "abdul"} or not _ARTICLES.isdisjoint({first, second}):
+            continue
+        if n_apart >= n_together * _APART_SHARE:
+            table.apart[word] = (first, second)
+        else:
+            table.together[first, second] = word
+    return table
+
+
+_MIN_RUN = 300  # both halves of a word nobody bears must be this common, a half of three letters ten times as much
+# Endings rather than names: what they close is one name, however rare.
+_ENDINGS = frozenset(
+    {
+        "wati", "waty", "ningsih", "ningrum", "yanti", "yani", "yati", "yana", "yadi", "yanto", "yono", "anto", "anti", "udin",
+        "uddin", "syah", "nata", "andi", "riani", "rianto", "anita", "rini", "lina", "diah", "diana", "riana",
+    }
+)  # fmt: skip
+
+
+def _split_run_together(word: str) -> tuple[str, ...] | None:
+    """Split "Budisantoso": a word that is nobody's name, nor sounds like one, yet is two common names in a row."""
+    counts = token_counts()
+    if len(word) < 7 or word in counts or token_forms(word).sound in sound_counts():
+        return None
+    best, halves = 0, None
+    for cut in range(3, len(word) - 3):
+        first, second = word[:cut], word[cut:]
+        n_first, n_second = counts.get(first, 0), counts.get(second, 0)
+        common = min(n_first if cut > 3 else n_first // 10, n_second) >= _MIN_RUN
+        if common and second not in _ENDINGS and n_first * n_second > best:
+            best, halves = n_first * n_second, (first, second)
+    return halves
+
+
 @cache
 def _plain_tokens() -> frozenset[str]:
     """Tokens that mean only themselves wherever they stand."""
@@ -342,10 +417,5 @@ def _plain_tokens() -> frozenset[str]:
     return frozenset(
         token
         for token in token_counts()
-        if len(token) > 2 and token not in special and token.isalpha() and _means_itself(token)
+        if len(token) > 2 and token not in special and token.isalpha() and expand_word(token) == (token,)
     )
-
-
-def _means_itself(token: str) -> bool:
-    """Whether the token stands for itself; the first letters spare most tokens the full look."""
-    return token[0] not in "mnasfykdgwlc" or expand_word(token) == (token,)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from matching.tables import token_counts
+from matching.tables import sound_counts, token_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Rule = Callable[[str], str]
 
@@ -88,12 +88,13 @@ _DOUBLED = re.compile(r"(.)\1+")
 SPELLING_RULES: tuple[tuple[str, Rule], ...] = (
     ("reforms", _modernise),
     ("foreign_letters", lambda text: text.replace("ck", "k").replace("ph", "f").replace("x", "ks").replace("q", "k")),
-    ("christian_chr", lambda text: text.replace("chr", "kr")),
+    ("christian_chr", _replace("^chr", "kr")),
     ("ch_is_kh", lambda text: text.replace("ch", "kh")),
     ("c_before_consonant", _replace(r"c(?=[bdfgklmnprstvwz]|$)", "k")),
-    ("long_vowels", lambda text: text.replace("oo", "u").replace("ee", "i")),
-    ("dutch_ie", _replace(r"ie(?=$|[bcdfghjknprstvz])", "i")),
-    ("y_as_vowel", _replace(r"(?<=[^aeiou])y(?=[^aeiou]|$)", "i")),
+    ("long_vowels", _replace("oo(?=.)", "u")),
+    ("long_e", lambda text: text.replace("ee", "i")),
+    ("dutch_ie", _replace(r"ie(?=$|[bcdfghjknprstvz])|(?<=^[a-z])ie(?=m$)", "i")),
+    ("y_as_vowel", _replace(r"(?<=[^aeious])y(?=[^aeiou]|$)|(?<=^s)y(?=[^aeiou])|(?<=s)y$", "i")),
     ("doubled_letters", lambda text: _DOUBLED.sub(r"\1", text)),
 )
 
@@ -141,71 +142,86 @@ def token_forms(token: str, *, without: frozenset[str] = frozenset()) -> TokenFo
     """Return the forms of a token of `parse_name`; `without` names rules to leave out, for ablations."""
     spelling = _apply(SPELLING_RULES, token, without) or token
     sound = _apply(SOUND_RULES, spelling, without) or spelling
-    alternates: dict[str, None] = {}
-    if "alternates" not in without:
-        for other in _other_spellings(token, spelling):
-            heard = _apply(SOUND_RULES, other, without)
-            alternates[heard] = None
+    alternates = dict.fromkeys(_apply(SOUND_RULES, other, without) for other in _readings(token, spelling, without))
+    if "vowel_shifts" not in without:
         for heard in (sound, *alternates):
             alternates.update(dict.fromkeys(_vowel_shifts(heard)))
-        alternates.pop(sound, None)
-        alternates.pop("", None)
+    alternates.pop(sound, None)
+    alternates.pop("", None)
     return TokenForms(spelling, sound, tuple(alternates)[:MAX_ALTERNATES], skeleton(sound))
 
 
 # --- Rule 9: other readings of the same letters ---------------------------------------------------------------------
 
-
-def _other_spellings(token: str, spelling: str) -> Iterator[str]:
-    if "z" in spelling:
-        yield _Z.sub("j", spelling)
-    if "kh" in spelling:
-        yield spelling.replace("kh", "k")
-        if token.startswith("ch"):
-            yield "c" + spelling[2:]
-    if "j" in spelling:
-        yield spelling.replace("j", "y")
-    if "c" in spelling:
-        yield _SOFT_C.sub("s", spelling).replace("c", "k")
-    if _AIN.match(spelling):
-        yield spelling[2:]
+# (letters that must be there, how else they may be read)
+READINGS: tuple[tuple[str, str, Rule], ...] = (
+    ("z_as_j", "z", _replace("d?zh?", "j")),
+    ("kh_as_k", "kh", lambda text: text.replace("kh", "k")),
+    ("j_as_y", "j", _replace("(?<!n)j", "y")),
+    ("c_as_k", "c", lambda text: re.sub("c(?=[ei])", "s", text).replace("c", "k")),
+    ("dl_as_d", "dl", lambda text: text.replace("dl", "d")),
+    ("glottal_k", "k", _replace("(?<=^[jmnrs][ai])k(?=[rmdfy])|(?<=^mu)k(?=m)", "")),
+    ("ain_as_ng", "ng", _replace("^ng(?=[aeiou])", "")),
+)
 
 
-_Z = re.compile("d?zh?")
-_SOFT_C = re.compile("c(?=[ei])")
-_AIN = re.compile("ng[aeiou]")
+def _readings(token: str, spelling: str, without: frozenset[str]) -> list[str]:
+    """Return other modern spellings the token may stand for, each reading also on top of those before it."""
+    found = [spelling]
+    if token.startswith("ch"):
+        found.append("c" + spelling[2:])
+    if "tj" in token:
+        found.append(spelling.replace("c", "ty"))
+    for name, letters, read in READINGS:
+        if letters in spelling and name not in without:
+            found.extend([read(text) for text in found[:MAX_ALTERNATES]])
+    return found[1:]
 
 
-def _vowel_shifts(sound: str) -> Iterator[str]:
-    yield sound.replace("o", "a")
-    yield sound[:-1].replace("e", "i") + sound[-1:]
-    yield sound[:-1].replace("o", "u") + sound[-1:]
+def _vowel_shifts(sound: str) -> list[str]:
+    """Return the sound with Javanese o as a, with e as i and with Arabic o as u; the last letter's class stays."""
+    if "o" not in sound and "e" not in sound:
+        return []
+    known = sound_counts().get(sound)
+    if known is not None and known.apart:
+        return []
+    arabic_u = [] if sound[-1] == "o" else [sound.replace("o", "u")]
+    return [sound.replace("o", "a"), sound[:-1].replace("e", "i") + sound[-1], *arabic_u]
 
 
 def wide_sound(sound: str) -> str:
     """Return the one form in which a sound and its usual alternates meet, the same for either side.
 
-    The last letter keeps e apart from i and u from o: it tells Adi from Ade, a man from a woman.
+    A name of men and a name of women never meet in it: the last letter keeps e apart from i and u from o, and where
+    the vowels alone tell them apart (Deni, Dini; Mario, Maria) the reference names say so and the vowels stay.
     """
-    if sound[:1] == "o":
-        sound = "u" + sound[1:]
-    text = _GLIDE.sub("i", sound.replace("j", "y"))
-    return _DOUBLED.sub(r"\1", text[:-1].replace("o", "a").replace("e", "i") + text[-1:].replace("o", "a"))
+    known = sound_counts().get(sound)
+    return sound.replace("j", "y") if known is not None and known.apart else widen(sound)
 
 
+def widen(sound: str) -> str:
+    """Return the wide form of a sound as the letters alone give it."""
+    text = _ARABIC_Z.sub("y", sound.replace("j", "y"))
+    text = _GLIDE.sub("i", _INITIAL_O.sub("u", text))
+    return (text[:-1].replace("e", "i") + text[-1:]).replace("o", "a")
+
+
+_ARABIC_Z = re.compile("^s(?=en[au]|ak[ai]|ah[ri]|ul[kph])")  # Zainal, Zakaria, Zahra, Zulkifli: also said with j
+_INITIAL_O = re.compile("^o")
 _GLIDE = re.compile(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])")
 
-# --- Rule 10 --------------------------------------------------------------------------------------------------------
+# --- Rule 10: the skeleton ------------------------------------------------------------------------------------------
 
 
 def skeleton(sound: str) -> str:
+    """Return the consonants of the wide form with its last vowels where they stand."""
     wide = wide_sound(sound)
     match = _LAST_VOWELS.search(wide)
     if match is None:
         return wide
     head, vowels, tail = wide[: match.start()], match.group(), wide[match.end() :]
-    return _VOWELS.sub("", head) + vowels.replace("e", "i") + tail
+    return _INNER_VOWELS.sub("", head) + vowels + tail
 
 
-_VOWELS = re.compile("(?<=.)[aeiou]")
+_INNER_VOWELS = re.compile("(?<=.)[aeiou]")
 _LAST_VOWELS = re.compile("[aeiou]+(?=[^aeiou]*$)")

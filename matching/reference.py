@@ -4,37 +4,72 @@ from __future__ import annotations
 
 import math
 from functools import cache, lru_cache
+from pathlib import Path
 
 from matching.names import expand_word
-from matching.phonetics import token_forms
-from matching.tables import read_table, token_counts
+from matching.phonetics import token_forms, widen
+from matching.tables import SoundCount, read_table, sound_counts, token_counts
 
 REFERENCE_PERSONS = 1_011_222  # names behind name_tokens.tsv: 970,259 + 27,827 + 13,136
 MAX_WEIGHT = 255  # quarter bits; what a byte of an index holds
 MAX_NICKNAMES = 12
+_SEXED_PERSONS = 10  # bearers before a sound can count as a name of women or of men
+_SEXED_SHARE = 0.85
 _COMMON_NAME = 20  # a long form must be seen this often to be offered for a short one
 
 
+def count_sounds() -> dict[str, SoundCount]:
+    """Work out name_sounds.tsv from name_tokens.tsv, compounds taken apart as in a parsed name.
+
+    The table ships, because working it out takes longer than a command should need to start.
+    """
+    sexes: dict[str, list[int]] = {}
+    for token, n_f, n_m, *_ in read_table("name_tokens.tsv"):
+        for part in expand_word(token.replace("'", "").replace("-", "")):
+            pair = sexes.setdefault(token_forms(part).sound, [0, 0])
+            pair[0] += int(n_f)
+            pair[1] += int(n_m)
+    meeting: dict[str, list[str]] = {}
+    for sound in sexes:
+        meeting.setdefault(widen(sound), []).append(sound)
+    apart = {
+        sound
+        for wide, sounds in meeting.items()
+        for sound in sounds
+        if _sex_of(sexes[sound]) and sound != wide and _meets_other_sex(sound, sounds, sexes)
+    }
+    return {sound: SoundCount(n_f, n_m, sound in apart) for sound, (n_f, n_m) in sorted(sexes.items())}
+
+
+def _meets_other_sex(sound: str, sounds: list[str], sexes: dict[str, list[int]]) -> bool:
+    return any(_sex_of(sexes[other]) == -_sex_of(sexes[sound]) for other in sounds)
+
+
+def _sex_of(counts: list[int]) -> int:
+    """Return 1 for a name of women, -1 for a name of men, 0 if both bear it or few do."""
+    n_f, n_m = counts
+    if max(n_f, n_m) < _SEXED_PERSONS:
+        return 0
+    share = n_f / (n_f + n_m)
+    return 1 if share >= _SEXED_SHARE else -1 if share <= 1 - _SEXED_SHARE else 0
+
+
+def write_sounds() -> None:
+    """Write matching/data/name_sounds.tsv anew, to be done after a change to the rules."""
+    rows = (f"{sound}\t{n_f}\t{n_m}\t{apart:d}\n" for sound, (n_f, n_m, apart) in count_sounds().items())
+    path = Path(__file__).parent / "data" / "name_sounds.tsv"
+    path.write_text("sound\tn_f\tn_m\tapart\n" + "".join(rows), encoding="utf-8", newline="\n")
+
+
 @cache
-def _sound_counts() -> dict[str, int]:
-    """How many reference names hold each sound, compounds taken apart as in a parsed name."""
-    sounds: dict[str, int] = {}
-    for token, count in token_counts().items():
-        for part in expand_word(token):
-            sound = _sound(part)
-            sounds[sound] = sounds.get(sound, 0) + count
-    return sounds
+def _weights() -> tuple[dict[str, int], int]:
+    weights = {sound: _weight(counts.n_f + counts.n_m) for sound, counts in sound_counts().items()}
+    return weights, max(weights.values()) + 2  # half a bit rarer than the rarest sound seen
 
 
 @lru_cache(maxsize=1 << 16)
 def _sound(token: str) -> str:
     return token_forms(token).sound
-
-
-@cache
-def _weights() -> tuple[dict[str, int], int]:
-    weights = {sound: _weight(count) for sound, count in _sound_counts().items()}
-    return weights, max(weights.values()) + 2  # half a bit rarer than the rarest sound seen
 
 
 def _weight(count: float) -> int:

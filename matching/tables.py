@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 
 def read_table(name: str) -> list[tuple[str, ...]]:
@@ -23,3 +24,21 @@ def token_counts() -> dict[str, int]:
         plain = token.replace("'", "").replace("-", "")
         counts[plain] = counts.get(plain, 0) + int(n_f) + int(n_m)
     return counts
+
+
+class SoundCount(NamedTuple):
+    """How many women and men among the reference names hold a sound.
+
+    apart: in its wide form this sound would meet one of the other sex, so it keeps to itself.
+    """
+
+    n_f: int
+    n_m: int
+    apart: bool
+
+
+@cache
+def sound_counts() -> dict[str, SoundCount]:
+    """Counts by sound: name_tokens.tsv worked out ahead, see `matching.reference.count_sounds`."""
+    rows = read_table("name_sounds.tsv")
+    return {sound: SoundCount(int(n_f), int(n_m), apart == "1") for sound, n_f, n_m, apart in rows}
