@@ -70,8 +70,8 @@ class World:
 
 @pytest.fixture(name="world")
 def found_world(tmp_path: Path) -> World:
-    """A federation founded a day ago."""
-    return World(tmp_path, Authority.found(tmp_path / "authority", "fkd-mpu", NOW - DAY))
+    """A federation founded two months ago."""
+    return World(tmp_path, Authority.found(tmp_path / "authority", "fkd-mpu", NOW - 60 * DAY))
 
 
 def request_for(

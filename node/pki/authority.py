@@ -163,6 +163,11 @@ class Authority:
         key = _requested_key(request_pem, identity)
         not_before = max(now - BACKDATE, self.root.not_valid_before_utc)
         not_after = now + timedelta(days=days)
+        if now < self.root.not_valid_before_utc:
+            raise TrustError(
+                f"this machine's clock is before the root's beginning, {self.root.not_valid_before_utc:%Y-%m-%d %H:%M}",
+                hint="set the clock; a certificate made now would be dated wrong",
+            )
         if not_after > self.root.not_valid_after_utc:
             raise TrustError(
                 f"the certificate would outlive the root, which ends at {self.root.not_valid_after_utc:%Y-%m-%d}",

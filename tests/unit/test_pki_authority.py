@@ -180,6 +180,12 @@ def test_the_roots_own_key_is_not_certified_for_a_node(world: World) -> None:
         world.authority.issue(request_for(EAST_JAVA, key=world.root_key), "35", NOW)
 
 
+def test_a_clock_before_the_roots_beginning_signs_nothing(world: World) -> None:
+    with pytest.raises(TrustError, match="clock is before the root's beginning"):
+        world.authority.issue(request_for(EAST_JAVA), "35", NOW - 61 * DAY)
+    assert len(world.authority.register()) == 1
+
+
 def test_no_certificate_outlives_the_root(world: World) -> None:
     end = world.authority.root.not_valid_after_utc
     assert world.authority.issue(request_for(EAST_JAVA), "35", end - 30 * DAY, days=30)
