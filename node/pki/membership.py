@@ -105,7 +105,7 @@ def check_members(members: tuple[Member, ...]) -> None:
 def make_member(code: str, name: str, address: str) -> Member:
     """Check a member that comes from a command line. Raises ConfigError naming every wrong part."""
     try:
-        return Member(code, name, address)
+        return Member(code=code, name=name, address=address)
     except ValidationError as error:
         raise ConfigError(f"not a member: {_complaints(error)}") from None
 
