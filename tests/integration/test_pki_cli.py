@@ -1,0 +1,185 @@
+"""The command line of certificates and membership: a whole life; a refusal is a line, a hint, an exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from node.cli.main import main
+from node.files import write_atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """Runs `pulang ...` in a folder."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+
+    def run(self, line: str) -> Ran:
+        with pytest.raises(SystemExit) as left:
+            main(line.split())
+        out, err = self._capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return Ran(left.value.code, out, err)
+
+    def ok(self, line: str) -> str:
+        ran = self.run(line)
+        assert ran.code == 0, ran
+        return ran.out
+
+    def refused(self, line: str, code: int, why: str) -> None:
+        """One line that says why, one that says what next, the documented exit code, and no traceback."""
+        ran = self.run(line)
+        assert ran.code == code, ran
+        said, _, hint = ran.err.rstrip("\n").partition("\n")
+        assert said.startswith("pulang: ")
+        assert re.search(why, said), said
+        assert hint.startswith("hint: ")
+        assert "\n" not in hint
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    return Shell(tmp_path, capsys)
+
+
+@pytest.fixture
+def founded(shell: Shell) -> Shell:
+    """An authority and a node of province 35 whose request is written."""
+    shell.ok("federation init authority --name fkd-mpu")
+    shell.ok("node init --home n35 --province 35")
+    shell.ok("cert request --home n35 --out 35.csr")
+    return shell
+
+
+ISSUE = "cert issue --authority authority --province 35 35.csr --out 35.crt"
+INSTALL = "cert install --home n35 35.crt --root authority/root.pem"
+JOIN = (
+    "federation join --home n35 --membership members.json "
+    "--anchor authority/membership.pub --epoch-secret authority/epoch-1.key"
+)
+
+
+def test_a_node_comes_into_a_federation_with_seven_commands(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    founded.ok(INSTALL)
+    founded.ok("federation admit --authority authority --province 35 --address 127.0.0.1:7035")
+    founded.ok("federation publish --authority authority --out members.json")
+    assert "35  Jawa Timur             127.0.0.1:7035" in founded.ok(JOIN)
+    status = json.loads(founded.ok("cert status --home n35 --json"))
+    assert (status["state"], status["province"], status["pending"]) == ("valid", "35", False)
+    assert 29.9 < status["days_left"] <= 30
+    assert "province 35 of fkd-mpu: valid" in founded.ok("cert status --home n35")
+
+
+def test_no_command_prints_a_secret(founded: Shell) -> None:
+    shown = founded.ok(ISSUE) + founded.ok(INSTALL) + founded.ok("cert status --home n35 --json")
+    shown += founded.ok("federation admit --authority authority --province 35 --address 127.0.0.1:7035")
+    shown += founded.ok("federation publish --authority authority --out members.json") + founded.ok(JOIN)
+    secret = (founded.folder / "authority" / "epoch-1.key").read_text().strip()
+    assert secret not in shown
+    assert secret not in (founded.folder / "members.json").read_text()
+    assert "PRIVATE" not in shown
+
+
+def test_the_exit_code_of_status_tells_a_timer_what_to_do(founded: Shell) -> None:
+    absent = founded.run("cert status --home n35 --json")
+    assert (absent.code, json.loads(absent.out)["state"], json.loads(absent.out)["pending"]) == (78, "absent", True)
+    founded.ok(ISSUE + " --days 1")
+    founded.ok(INSTALL)
+    assert founded.run("cert status --home n35").code == 0
+
+
+def test_an_authority_is_not_founded_twice(founded: Shell) -> None:
+    founded.refused("federation init authority --name fkd-mpu", 78, "holds an authority already")
+
+
+def test_another_provinces_request_is_refused(founded: Shell) -> None:
+    founded.refused(ISSUE.replace("province 35", "province 33"), 77, "request is of province 35 .* of province 33")
+    assert not (founded.folder / "35.crt").exists()
+
+
+def test_a_request_issued_before_is_refused(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    founded.refused(ISSUE.replace("35.crt", "again.crt"), 77, "in the register already")
+
+
+def test_no_output_file_is_overwritten_and_nothing_is_registered_for_it(founded: Shell) -> None:
+    (founded.folder / "35.crt").write_text("something dear")
+    founded.refused(ISSUE, 78, r"35\.crt exists already")
+    assert (founded.folder / "35.crt").read_text() == "something dear"
+    assert len((founded.folder / "authority" / "issued.jsonl").read_text().splitlines()) == 1
+    founded.refused("cert request --home n35 --discard --out 35.csr", 78, r"35\.csr exists already")
+
+
+def test_garbage_instead_of_a_request_is_refused(founded: Shell) -> None:
+    (founded.folder / "35.csr").write_bytes(b"\x00\xff garbage")
+    founded.refused(ISSUE, 78, "not a whole PEM certificate request")
+
+
+def test_a_missing_request_is_refused(founded: Shell) -> None:
+    (founded.folder / "35.csr").unlink()
+    assert founded.run(ISSUE).code == 78
+
+
+def test_half_a_certificate_is_not_installed(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    path = founded.folder / "35.crt"
+    write_atomic(path, path.read_bytes()[:200], replace=True)
+    founded.refused(INSTALL, 78, "not a whole PEM certificate")
+
+
+def test_a_foreign_root_is_refused(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    founded.ok("federation init other --name fkd-mpu")
+    founded.refused(INSTALL.replace("authority/root.pem", "other/root.pem"), 77, "not issued by this federation's root")
+
+
+def test_a_certificate_on_another_provinces_node_is_refused(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    founded.ok("node init --home n33 --province 33")
+    founded.refused(INSTALL.replace("n35", "n33"), 77, "of province 35 of fkd-mpu, and this node is province 33")
+
+
+def test_a_list_that_was_edited_is_refused(founded: Shell) -> None:
+    founded.ok("federation admit --authority authority --province 35 --address 127.0.0.1:7035")
+    founded.ok("federation publish --authority authority --out members.json")
+    path = founded.folder / "members.json"
+    path.write_text(path.read_text().replace('"sig":"', '"sig":"AAAA', 1))
+    founded.refused(JOIN, 77, "membership file")
+
+
+def test_a_removed_member_hears_it_from_its_own_node(founded: Shell) -> None:
+    founded.ok("federation admit --authority authority --province 35 --address 127.0.0.1:7035")
+    founded.ok("federation admit --authority authority --province 33 --address 127.0.0.1:7033")
+    founded.ok("federation publish --authority authority --out members.json")
+    founded.ok(JOIN)
+    founded.ok("federation remove --authority authority --province 35")
+    founded.refused("federation publish --authority authority --out members.json", 78, r"members\.json exists already")
+    founded.ok("federation publish --authority authority --out members.json --replace")
+    ran = founded.run("federation join --home n35 --membership members.json")
+    assert ran.code == 0
+    assert "warning: province 35, this node's, is not on the list" in ran.err
+
+
+def test_a_folder_that_is_no_authority_is_refused(founded: Shell) -> None:
+    founded.refused(ISSUE.replace("--authority authority", "--authority n35"), 78, "holds no authority")
+
+
+def test_a_member_without_a_port_is_refused(founded: Shell) -> None:
+    ran = founded.run("federation admit --authority authority --province 35 --address localhost")
+    assert ran.code == 78
+    assert "address" in ran.err
