@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from matching.phonetics import token_forms
@@ -51,9 +52,10 @@ def parse_name(raw: str) -> ParsedName:
 # --- Rule 1: letters, second names, brackets ------------------------------------------------------------------------
 
 _LETTERS = str.maketrans(
-    {quote: "'" for quote in "\u2018\u2019\u201a\u201b`\u00b4\u02bb\u02bc\u02bd\u02be\u02bf\u02b9\u2032\uff07"}
-    | {"ø": "o", "Ø": "o", "ł": "l", "Ł": "l", "đ": "d", "Đ": "d", "ı": "i", "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe"}
-    | {dash: "-" for dash in "\u2010\u2011\u2012\u2013\u2014\u2212"}
+    dict.fromkeys("\u2018\u2019\u201a\u201b`\u00b4\u02bb\u02bc\u02bd\u02be\u02bf\u02b9\u2032\uff07", "'")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+    | dict(zip("øØłŁđĐ", "oolldd", strict=True))
+    | {"æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ß": "ss"}
 )
 _NOT_A_NAME = re.compile(r"['\d]+|\([^)]*\)?|\[[^\]]*\]?|\{[^}]*\}?")
 _ON_BEHALF = re.compile(r"^\W*a[./]n\b\.?")
@@ -62,9 +64,10 @@ _HYPHEN = re.compile(r"([a-z]+)-([a-z]+)")
 _WORD = re.compile(r"[a-z]+\.?")
 _NO_NAME = frozenset(
     {
-        "tidak ada", "tidak ada nama", "tidak diketahui", "tidak tahu", "tdk ada", "tdk diketahui", "tdk tahu", "tanpa nama",
-        "belum ada nama", "belum diketahui", "belum bernama", "nama tidak diketahui", "no name", "noname", "unknown",
-        "anonim", "anonymous", "none", "null", "nihil", "kosong", "nan", "n a", "x", "xx", "xxx", "mr x", "mrs x", "nn", "n n",
+        "tidak ada", "tidak ada nama", "tidak diketahui", "tidak tahu", "tdk ada", "tdk diketahui", "tdk tahu",
+        "tanpa nama", "belum ada nama", "belum diketahui", "belum bernama", "nama tidak diketahui", "no name",
+        "noname", "unknown", "anonim", "anonymous", "none", "null", "nihil", "kosong", "nan", "n a", "x", "xx",
+        "xxx", "mr x", "mrs x", "nn", "n n",
     }
 )  # fmt: skip
 
@@ -153,14 +156,19 @@ def _parse_words(words: list[str]) -> ParsedName:
     return ParsedName(tokens, father=father, titles=titles)
 
 
+@cache
+def _degree_endings() -> frozenset[str]:
+    return frozenset(form[start:] for form in _degrees() for start in range(len(form)))
+
+
 def _cut_degrees(words: list[str]) -> list[str]:
     """Drop degrees from the end; a form that may be a name or two initials needs a dot to be a degree."""
-    while len(words) > 1:
-        for width in (4, 3, 2, 1):
+    while len(words) > 1 and words[-1].rstrip(".") in _degree_endings():
+        for width in range(min(4, len(words) - 1), 0, -1):
             tail = words[-width:]
             place = _degrees().get("".join(word.rstrip(".") for word in tail))
             dotted = any(word.endswith(".") for word in tail)
-            if width < len(words) and place is not None and (dotted or (width == 1 and place == "tail")):
+            if place is not None and (dotted or (width == 1 and place == "tail")):
                 words = words[:-width]
                 break
         else:
@@ -170,6 +178,8 @@ def _cut_degrees(words: list[str]) -> list[str]:
 
 def _join_spelled_letters(words: list[str]) -> list[str]:
     """Join letters written apart, "S R I", when they make a known name; otherwise they stay initials."""
+    if sum(len(word) == 1 for word in words) < 3:
+        return words
     joined: list[str] = []
     start = 0
     while start < len(words):
@@ -220,14 +230,11 @@ def _leading_title(words: list[str], table: dict[str, _Title]) -> tuple[int, _Ti
     if title is None:
         return 1, None
     dotted = words[0].endswith(".")
-    more = len(words) > 1
-    # "I." is an initial, "I" before a name a Balinese marker; "An." is a child, "An" a name.
-    allowed = {
-        "lead": True,
-        "any": more,
-        "more": more and not (len(bare) == 1 and dotted and title.kind == "lineage"),
-        "dotted": more and dotted,
-    }[title.place]
+    allowed = title.place == "lead" or len(words) > 1
+    if title.place == "dotted":
+        allowed &= dotted  # "An." is a child, "An" a name
+    elif len(bare) == 1 and title.kind == "lineage":
+        allowed &= not dotted  # "I." is an initial, "I" before a name a Balinese marker
     return 1, title if allowed else None
 
 
@@ -251,8 +258,8 @@ _MIN_ROOT = 4  # letters a split-off name must have
 # Beside one of these Md is Made, otherwise Muhammad. Agung, Ayu and the like are names all over the country.
 _BALINESE = frozenset(
     {
-        "wayan", "wyn", "nyoman", "nym", "ketut", "putu", "gede", "gde", "kadek", "komang", "kmg", "nengah", "ngh", "luh",
-        "gusti", "gst", "desak", "dsk", "ngurah", "ngr", "cokorda",
+        "wayan", "wyn", "nyoman", "nym", "ketut", "putu", "gede", "gde", "kadek", "komang", "kmg", "nengah",
+        "ngh", "luh", "gusti", "gst", "desak", "dsk", "ngurah", "ngr", "cokorda",
     }
 )  # fmt: skip
 
@@ -295,7 +302,7 @@ def _to_tokens(words: list[str], *, balinese: bool) -> tuple[str, ...]:
 def _join_pairs(tokens: list[str]) -> list[str]:
     """Join "Rahma Wati", which nearly everybody writes in one word."""
     together = _compounds().together
-    if together.keys().isdisjoint(zip(tokens, tokens[1:], strict=False)):
+    if together.keys().isdisjoint(pairwise(tokens)):
         return tokens
     joined: list[str] = []
     for token in tokens:
@@ -387,8 +394,9 @@ _MIN_RUN = 300  # both halves of a word nobody bears must be this common, a half
 # Endings rather than names: what they close is one name, however rare.
 _ENDINGS = frozenset(
     {
-        "wati", "waty", "ningsih", "ningrum", "yanti", "yani", "yati", "yana", "yadi", "yanto", "yono", "anto", "anti", "udin",
-        "uddin", "syah", "nata", "andi", "riani", "rianto", "anita", "rini", "lina", "diah", "diana", "riana",
+        "wati", "waty", "ningsih", "ningrum", "yanti", "yani", "yati", "yana", "yadi", "yanto", "yono", "anto",
+        "anti", "udin", "uddin", "syah", "nata", "andi", "riani", "rianto", "anita", "rini", "lina", "diah",
+        "diana", "riana",
     }
 )  # fmt: skip
 

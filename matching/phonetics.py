@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONSONANT = "[bcdfghjklmnprstvz]"  # but for the glides, y and w
 MAX_ALTERNATES = 8  # every alternate sets bits in a filter: more would fill it with noise
+MIN_VOWEL_SHIFT = 5  # letters; in shorter sounds the vowels are the name: Lina and Lena, Doni and Dani
 MUCH_COMMONER = 5  # a reading must be this many times as common before the corpus overrules the letters
 MIN_READINGS = 10  # and seen this often; below it a ratio is chance
 
@@ -29,7 +30,7 @@ class TokenForms(NamedTuple):
     spelling: modern orthography, single letters for doubled ones.
     sound: what is heard; the form most comparisons use.
     alternates: other sounds the same letters may stand for, most likely first, without `sound`.
-    skeleton: consonants and the class of the last vowel, for wide blocking only.
+    skeleton: consonants and the last vowels, for wide blocking only.
     """
 
     spelling: str
@@ -126,9 +127,6 @@ SOUND_RULES: tuple[tuple[str, Rule], ...] = (
     ("final_stop", _devoice_final),
     ("doubled_sounds", lambda text: _DOUBLED.sub(r"\1", text)),
 )
-_Y_AFTER_VOWEL = re.compile(r"(?<=[aou])y(?=i)")
-_Y_BETWEEN = re.compile(r"iy(?=[aeiou])|(?<=[bcdfghjklmnprstvwz])y(?=[aeiou])")
-_W_BETWEEN = re.compile(r"uw(?=[aeio])|(?<=[bcdfghjklmnprstvz])w(?=[aeio])")
 
 
 def _apply(rules: tuple[tuple[str, Rule], ...], text: str, without: frozenset[str]) -> str:
@@ -139,26 +137,36 @@ def _apply(rules: tuple[tuple[str, Rule], ...], text: str, without: frozenset[st
 
 
 def token_forms(token: str, *, without: frozenset[str] = frozenset()) -> TokenForms:
-    """Return the forms of a token of `parse_name`; `without` names rules to leave out, for ablations."""
+    """Return the forms of a token of `parse_name`.
+
+    without: names of rules to leave out; "alternates" leaves out all of rule 9, "vowel_shifts" its second half.
+    """
     spelling = _apply(SPELLING_RULES, token, without) or token
     sound = _apply(SOUND_RULES, spelling, without) or spelling
+    alternates = () if "alternates" in without else _alternates(token, spelling, sound, without)
+    return TokenForms(spelling, sound, alternates, skeleton(sound))
+
+
+def _alternates(token: str, spelling: str, sound: str, without: frozenset[str]) -> tuple[str, ...]:
     alternates = dict.fromkeys(_apply(SOUND_RULES, other, without) for other in _readings(token, spelling, without))
     if "vowel_shifts" not in without:
         for heard in (sound, *alternates):
             alternates.update(dict.fromkeys(_vowel_shifts(heard)))
     alternates.pop(sound, None)
     alternates.pop("", None)
-    return TokenForms(spelling, sound, tuple(alternates)[:MAX_ALTERNATES], skeleton(sound))
+    return tuple(alternates)[:MAX_ALTERNATES]
 
 
 # --- Rule 9: other readings of the same letters ---------------------------------------------------------------------
 
-# (letters that must be there, how else they may be read)
+_SOFT_C = re.compile("c(?=[ei])")
+
+# (name, letters that must be there, how else they may be read)
 READINGS: tuple[tuple[str, str, Rule], ...] = (
     ("z_as_j", "z", _replace("d?zh?", "j")),
     ("kh_as_k", "kh", lambda text: text.replace("kh", "k")),
     ("j_as_y", "j", _replace("(?<!n)j", "y")),
-    ("c_as_k", "c", lambda text: re.sub("c(?=[ei])", "s", text).replace("c", "k")),
+    ("c_as_k", "c", lambda text: _SOFT_C.sub("s", text).replace("c", "k")),
     ("dl_as_d", "dl", lambda text: text.replace("dl", "d")),
     ("glottal_k", "k", _replace("(?<=^[jmnrs][ai])k(?=[rmdfy])|(?<=^mu)k(?=m)", "")),
     ("ain_as_ng", "ng", _replace("^ng(?=[aeiou])", "")),
@@ -185,8 +193,15 @@ def _vowel_shifts(sound: str) -> list[str]:
     known = sound_counts().get(sound)
     if known is not None and known.apart:
         return []
+    if len(sound) < MIN_VOWEL_SHIFT:
+        return [_short_o_to_a(sound), sound[:-1] + "a"] if sound[-1] == "o" else []
     arabic_u = [] if sound[-1] == "o" else [sound.replace("o", "u")]
     return [sound.replace("o", "a"), sound[:-1].replace("e", "i") + sound[-1], *arabic_u]
+
+
+_ARABIC_Z = re.compile("^s(?=en[au]|ak[ai]|ah[ri]|ul[kph])")  # Zainal, Zakaria, Zahra, Zulkifli: also said with j
+_INITIAL_O = re.compile("^o")
+_GLIDE = re.compile(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])")
 
 
 def wide_sound(sound: str) -> str:
@@ -203,14 +218,21 @@ def widen(sound: str) -> str:
     """Return the wide form of a sound as the letters alone give it."""
     text = _ARABIC_Z.sub("y", sound.replace("j", "y"))
     text = _GLIDE.sub("i", _INITIAL_O.sub("u", text))
+    if len(text) < MIN_VOWEL_SHIFT:
+        return _short_o_to_a(text)
     return (text[:-1].replace("e", "i") + text[-1:]).replace("o", "a")
 
 
-_ARABIC_Z = re.compile("^s(?=en[au]|ak[ai]|ah[ri]|ul[kph])")  # Zainal, Zakaria, Zahra, Zulkifli: also said with j
-_INITIAL_O = re.compile("^o")
-_GLIDE = re.compile(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])")
+def _short_o_to_a(sound: str) -> str:
+    """Return Joko as Jaka and Eko as Eka, but leave Toni: in a short sound only a final o was once an a."""
+    return sound.replace("o", "a") if sound.endswith("o") else sound
+
 
 # --- Rule 10: the skeleton ------------------------------------------------------------------------------------------
+
+
+_INNER_VOWELS = re.compile("(?<=.)[aeiou]")
+_LAST_VOWELS = re.compile("[aeiou]+(?=[^aeiou]*$)")
 
 
 def skeleton(sound: str) -> str:
@@ -221,7 +243,3 @@ def skeleton(sound: str) -> str:
         return wide
     head, vowels, tail = wide[: match.start()], match.group(), wide[match.end() :]
     return _INNER_VOWELS.sub("", head) + vowels + tail
-
-
-_INNER_VOWELS = re.compile("(?<=.)[aeiou]")
-_LAST_VOWELS = re.compile("[aeiou]+(?=[^aeiou]*$)")

@@ -15,7 +15,7 @@ def read_table(name: str) -> list[tuple[str, ...]]:
 
 @cache
 def token_counts() -> dict[str, int]:
-    """How often each name token occurs in the reference names, both sexes together.
+    """Return how often each name token occurs in the reference names, both sexes together.
 
     Spellings that differ only by an apostrophe or a hyphen are one token, as they are for `parse_name`.
     """
@@ -39,6 +39,6 @@ class SoundCount(NamedTuple):
 
 @cache
 def sound_counts() -> dict[str, SoundCount]:
-    """Counts by sound: name_tokens.tsv worked out ahead, see `matching.reference.count_sounds`."""
+    """Return name_tokens.tsv counted by sound, worked out ahead by `matching.reference.count_sounds`."""
     rows = read_table("name_sounds.tsv")
     return {sound: SoundCount(int(n_f), int(n_m), apart == "1") for sound, n_f, n_m, apart in rows}
