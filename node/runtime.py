@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from matching.keys import FieldKeys, load_secret
-from matching.schema import PERSON_SCHEMA
 from matching.weights import load_model
 from node.config import load_config
-from node.errors import ConfigError, NotAMemberError, TrustError
-from node.files import read_private
+from node.epoch import load_keys
+from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
 from node.pki.credentials import load_credentials
-from node.pki.membership import epoch_check, load_membership
+from node.pki.membership import load_membership
 from node.reload import Reloaded
 from node.rpc.client import Peers
 from node.service import AnsweringService
@@ -24,14 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from matching.keys import FieldKeys
     from matching.weights import MatchModel
     from node.config import NodeConfig
     from node.home import NodeHome
     from node.pki.credentials import Credentials
     from node.pki.membership import Membership
     from node.store import Store
-
-MAX_SECRET_BYTES: Final = 256
 
 
 @dataclass(frozen=True)
@@ -99,20 +96,6 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             peers=Peers(credentials=credentials, membership=memberships, keys=keys, now=now),
             now=now,
         )
-
-
-def load_keys(home: NodeHome, config: NodeConfig, membership: Membership) -> FieldKeys:
-    """Derive the linkage keys of the configured epoch. Raises ConfigError, TrustError or SchemaError."""
-    epoch = config.key_epoch
-    path = home.epoch_secret(epoch)
-    text = read_private(path, limit=MAX_SECRET_BYTES, hint=f"the federation's secret of epoch {epoch} belongs there")
-    secret = load_secret(text.decode("ascii", errors="replace"))
-    # With a wrong secret every question would find nobody anywhere, and look like "not registered".
-    if epoch == membership.key_epoch and epoch_check(secret, epoch) != membership.epoch_check:
-        raise TrustError(
-            f"{path} is not this federation's secret of epoch {epoch}", hint="get it from the authority again"
-        )
-    return FieldKeys.derive(secret, PERSON_SCHEMA, epoch)
 
 
 def _require_member(config: NodeConfig, membership: Membership) -> None:
