@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FEDERATION = "fkd-mpu.test"
+FOUNDED = datetime.now(UTC) - timedelta(days=30)  # so that certificates can be issued that have expired since
 START_S = 120.0  # a loaded machine that compiles the kernels for the first time
 STOP_S = 30.0
 
@@ -106,6 +107,7 @@ class Node:
     code: str
     home: NodeHome
     address: str
+    federation: Federation = field(repr=False)
     process: subprocess.Popen[str] | None = field(default=None, repr=False)
     ready_line: str = ""
 
@@ -203,18 +205,19 @@ class Federation:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.authority = Authority.found(root / "authority", FEDERATION, now())
+        self.authority = Authority.found(root / "authority", FEDERATION, FOUNDED)
         self.nodes: dict[str, Node] = {}
         for code in PROVINCES:
-            node = Node(code, NodeHome(root / code), f"127.0.0.1:{free_port()}")
+            node = Node(code, NodeHome(root / code), f"127.0.0.1:{free_port()}", self)
             self.nodes[code] = node
             self.authority.admit(node.member)
         self.membership_file = self.authority.publish(now())[1]
 
     def node(self, code: str, persons: Sequence[Person] = (), **settings: Any) -> Node:
-        """Make the folder of a member's node: settings, certificate, membership, secret and, with persons, an index."""
+        """Return a member's node, its folder made: settings, certificate, membership, secret, and persons' index."""
         node = self.nodes[code]
-        self.settle(node, **settings)
+        if not node.home.config.exists():
+            self.settle(node, **settings)
         if persons:
             node.publish(persons)
         return node
@@ -239,7 +242,7 @@ class Federation:
 
     def stranger(self, code: str, folder: Path) -> Node:
         """Make a node of this federation's authority that is not in the membership."""
-        node = Node(code, NodeHome(folder), f"127.0.0.1:{free_port()}")
+        node = Node(code, NodeHome(folder), f"127.0.0.1:{free_port()}", self)
         self.settle(node)
         return node
 

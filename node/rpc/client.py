@@ -116,7 +116,7 @@ class Peers:
                 call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = connection.channel.unary_unary(method)
                 reply = await call(data, timeout=max(0.0, ends_at - time.monotonic()))
             except grpc.aio.AioRpcError as failed:
-                error = peer_error(failed.code(), member.name)
+                error = peer_error(failed.code(), failed.details(), member.name)
                 if isinstance(error, PeerUnreachableError):
                     connection.proven = False
                 if not retries or failed.code() != grpc.StatusCode.UNAVAILABLE:

@@ -33,7 +33,6 @@ from matching.schema import LinkageSchema, describe
 from node.errors import (
     AccessDeniedError,
     NotAMemberError,
-    PeerBusyError,
     PeerContractError,
     PeerError,
     PeerRefusedError,
@@ -114,12 +113,9 @@ ERROR_OF_STATUS: Final[dict[grpc.StatusCode, tuple[type[PeerError], str]]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (PeerTimeoutError, "no answer before the deadline"),
     grpc.StatusCode.UNAUTHENTICATED: (PeerRefusedError, "it does not trust our certificate"),
     grpc.StatusCode.PERMISSION_DENIED: (PeerRefusedError, "it does not allow us this call"),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (
-        PeerBusyError,
-        "a message is over its limit, or it has no room for more calls",
-    ),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (PeerContractError, "a message is over its limit"),
     grpc.StatusCode.INVALID_ARGUMENT: (PeerContractError, "it cannot read our question"),
-    grpc.StatusCode.INTERNAL: (PeerContractError, "it failed inside; its log has the reason"),
+    grpc.StatusCode.INTERNAL: (PeerContractError, "it failed inside, and knows this failure as"),
 }
 
 
@@ -480,8 +476,21 @@ def status_of(error: Exception) -> grpc.StatusCode | None:
     return next((status for kind, status in STATUS_OF_ERROR if isinstance(error, kind)), None)
 
 
-def peer_error(status: grpc.StatusCode, member: str) -> PeerError:
+# Statuses whose text was written by the peer's own node, for us to read.
+TELLING: Final = frozenset(
+    {
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.INTERNAL,
+    }
+)
+
+
+def peer_error(status: grpc.StatusCode, details: str | None, member: str) -> PeerError:
     """Return what a status means to the asker. member: the province's name."""
     kind, words = ERROR_OF_STATUS.get(status, (PeerContractError, f"it answered with an unknown status, {status.name}"))
+    if status in TELLING and details and len(details) <= MAX_DETAIL_CHARS and details.isprintable():
+        words = f"{words}: {details}"
     hint = "run `pulang cert status`, then `pulang node status` at both ends" if kind is PeerUnreachableError else None
     return kind(f"{member}: {words}", hint=hint)

@@ -1,0 +1,467 @@
+"""Faults between nodes, made for real: each ends in its own clear refusal, and none of them means "not registered"."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import socket
+import sqlite3
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from matching.schema import PERSON_SCHEMA
+from node.errors import (
+    CertificateExpiredError,
+    PeerContractError,
+    PeerRefusedError,
+    PeerTimeoutError,
+    PeerUnreachableError,
+)
+from node.messages import Answered, Busy, RefusalReason, Refused, Unavailable
+from node.pki.authority import Authority
+from node.rpc.client import ASK, HEALTH_CHECK
+from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
+from node.service import MAX_QUESTIONS_PER_CALLER, NO_AUDIT
+from tests.federation import FEDERATION, Federation, Node, crowd, encoded, header, now, peers_of, until
+from tests.raw_calls import call, channel_of, refused_with, rogue
+from tests.wire_values import answered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from node.messages import Answer
+
+
+@pytest.fixture
+def asker(federation: Federation) -> Node:
+    return federation.nodes["35"]
+
+
+@pytest.fixture
+def asked(federation: Federation) -> Node:
+    """A node of the session: no test may leave it worse than it was."""
+    return federation.nodes["33"]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Node]:
+    """A node that belongs to the test, with a federation of its own, stopped afterwards."""
+    made = Federation(tmp_path)
+    node = made.node("35", crowd(100, seed=1))
+    yield node
+    if node.process is not None:
+        node.stop()
+
+
+async def ask(asker: Node, asked: Node, *, deadline_s: float = 20) -> Answer:
+    async with peers_of(asker) as peers:
+        return await peers.ask(asked.member, encoded(asker), header(), deadline_s=deadline_s)
+
+
+# --- who may call ---
+
+
+async def test_caller_without_a_certificate_is_not_let_in(federation: Federation, asked: Node) -> None:
+    async with channel_of(federation, asked, as_node=None) as channel:
+        status, _ = await refused_with(channel, HEALTH_CHECK, b"")
+    assert status is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_caller_with_a_foreign_certificate_is_not_let_in(
+    federation: Federation, asked: Node, tmp_path: Path
+) -> None:
+    foreign = Federation(tmp_path)  # the same names, another root
+    async with channel_of(federation, asked, as_node=foreign.node("35")) as channel:
+        status, _ = await refused_with(channel, HEALTH_CHECK, b"")
+    assert status is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_caller_with_an_expired_certificate_is_not_let_in(federation: Federation, asked: Node) -> None:
+    late = federation.node("31")
+    federation.certify(late, at=now() - timedelta(days=3), days=1)
+    async with channel_of(federation, asked, as_node=late) as channel:
+        status, _ = await refused_with(channel, HEALTH_CHECK, b"")
+    assert status is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(CertificateExpiredError):
+        await ask(late, asked)
+
+
+async def test_caller_of_a_province_that_is_no_member_is_refused(
+    federation: Federation, asked: Node, tmp_path: Path
+) -> None:
+    papua = federation.stranger("94", tmp_path / "94")
+    async with channel_of(federation, asked, as_node=papua) as channel:
+        for method, data in ((HEALTH_CHECK, b""), (ASK, write_question(header(), encoded(papua)))):
+            status, text = await refused_with(channel, method, data)
+            assert status is grpc.StatusCode.PERMISSION_DENIED
+            assert "province 94" in text
+
+
+async def test_certificate_that_expires_on_an_open_connection_is_refused_at_the_next_call(
+    federation: Federation, asked: Node
+) -> None:
+    node = federation.node("32")
+    federation.certify(node, at=now() - timedelta(days=1, seconds=-4), days=1)
+    async with channel_of(federation, asked, as_node=node) as channel:
+        await call(channel, HEALTH_CHECK, b"")
+        ends_at = now() + timedelta(seconds=5)
+        await until(lambda: now() >= ends_at)
+        status, text = await refused_with(channel, HEALTH_CHECK, b"")
+    assert status is grpc.StatusCode.UNAUTHENTICATED
+    assert "expired" in text
+
+
+async def test_member_that_is_put_out_is_refused_on_its_open_connection(own: Node) -> None:
+    bali = own.federation.node("51")
+    with own.running():
+        async with peers_of(bali) as peers:
+            assert isinstance(await peers.ask(own.member, encoded(bali), header(), deadline_s=20), Answered)
+            own.federation.authority.remove("51")
+            own.home.membership.write_bytes(own.federation.authority.publish(now())[1])
+            with pytest.raises(PeerRefusedError):
+                await peers.ask(own.member, encoded(bali), header(), deadline_s=20)
+
+
+async def test_address_that_shows_another_provinces_certificate_is_not_asked(
+    federation: Federation, asker: Node
+) -> None:
+    heard: list[bytes] = []
+
+    async def listen(data: bytes) -> bytes:
+        heard.append(data)
+        return b""
+
+    # A sound certificate of Bali at the address of Lampung.
+    bali, lampung = federation.node("51"), federation.nodes["18"]
+    async with rogue(federation, bali, listen, at=lampung.address):
+        with pytest.raises(PeerUnreachableError):
+            await ask(asker, lampung)
+    assert heard == []
+
+
+# --- peers that fail ---
+
+
+async def test_peer_that_is_down_is_unreachable_and_says_what_to_do(asker: Node, federation: Federation) -> None:
+    with pytest.raises(PeerUnreachableError, match="Bali: no connection") as caught:
+        await ask(asker, federation.nodes["51"])
+    assert caught.value.hint is not None
+
+
+async def test_mute_peer_times_out_within_the_deadline(asker: Node, federation: Federation) -> None:
+    """It accepts the connection and says nothing, not even TLS."""
+    node = federation.nodes["52"]
+    host, port = node.address.split(":")
+    with socket.create_server((host, int(port))), pytest.raises(PeerTimeoutError, match="Nusa Tenggara Barat"):
+        await ask(asker, node, deadline_s=1)
+
+
+async def test_slow_peer_times_out_and_does_not_hold_up_the_others(
+    federation: Federation, asker: Node, asked: Node
+) -> None:
+    slow = federation.node("53")
+    released = asyncio.Event()
+
+    async def dawdle(data: bytes) -> bytes:
+        await released.wait()
+        return data
+
+    async with rogue(federation, slow, dawdle), peers_of(asker) as peers:
+        query = encoded(asker)
+        waiting = asyncio.create_task(peers.ask(slow.member, query, header(), deadline_s=2))
+        quick = await peers.ask(asked.member, query, header(), deadline_s=20)
+        assert isinstance(quick, Answered)
+        assert not waiting.done()
+        with pytest.raises(PeerTimeoutError):
+            await waiting
+        released.set()
+
+
+def _answer(data: bytes, *, epoch: int = 1, province: str = "53", digest: bytes | None = None) -> bytes:
+    return write_answer(
+        answered(),
+        schema=PERSON_SCHEMA,
+        epoch=epoch,
+        province=province,
+        request_sha256=digest or hashlib.sha256(data).digest(),
+        now=now(),
+    ).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("nothing", None),
+        ("epoch", "answered by schema .* epoch 2, ours is schema .* epoch 1"),
+        ("province", "not the province that was asked"),
+        ("digest", "not the question that was asked"),
+        ("garbage", "not a message of the contract"),
+        ("oversized", "over its limit"),
+        ("bug", "unknown status"),
+    ],
+)
+async def test_answer_that_breaks_the_contract_is_not_believed(
+    federation: Federation, asker: Node, fault: str, words: str | None
+) -> None:
+    peer = federation.node("53")
+
+    async def behave(data: bytes) -> bytes:
+        match fault:
+            case "epoch":
+                return _answer(data, epoch=2)
+            case "province":
+                return _answer(data, province="36")
+            case "digest":
+                return _answer(data, digest=bytes(32))
+            case "garbage":
+                return b"\xff\xff"
+            case "oversized":
+                return _answer(data) + bytes(128 * 1024)
+            case "bug":
+                raise RuntimeError
+            case _:
+                return _answer(data)
+
+    async with rogue(federation, peer, behave):
+        if words is None:
+            assert isinstance(await ask(asker, peer), Answered)
+        else:
+            with pytest.raises(PeerContractError, match=words):
+                await ask(asker, peer)
+
+
+async def test_peer_of_another_epoch_refuses_and_both_are_named(own: Node) -> None:
+    federation = own.federation
+    peer = federation.nodes["36"]
+    federation.settle(peer, key_epoch=2)
+    shutil.copy(
+        Authority.found(federation.root / "other", FEDERATION, now()).epoch_secret(1), peer.home.epoch_secret(2)
+    )
+    peer.publish(crowd(20, seed=2), epoch=2)
+    with peer.running():
+        answer = await ask(own, peer)
+    assert isinstance(answer, Refused)
+    assert answer.reason is RefusalReason.SCHEMA_MISMATCH
+    assert "epoch 2" in answer.detail
+    assert "epoch 1" in answer.detail
+    (entry,) = [entry for entry in peer.audit() if entry.peer == "35"]
+    assert entry.outcome == "refused"
+    assert entry.key_epoch == 1
+
+
+async def test_restarted_peer_is_asked_again_within_the_same_question(own: Node) -> None:
+    bali = own.federation.node("51")
+    own.start()
+    async with peers_of(bali) as peers:
+        assert isinstance(await peers.ask(own.member, encoded(bali), header(), deadline_s=20), Answered)
+        await asyncio.to_thread(own.stop)
+        with pytest.raises(PeerUnreachableError):
+            await peers.ask(own.member, encoded(bali), header(), deadline_s=20)
+        with own.running():
+            await until_answered(peers.ask, own, bali)
+
+
+async def until_answered(ask_peer: object, own: Node, bali: Node) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                answer = await ask_peer(own.member, encoded(bali), header(), deadline_s=20)  # type: ignore[operator]
+            except PeerUnreachableError:
+                await asyncio.sleep(0.1)  # the channel waits before it dials again
+            else:
+                assert isinstance(answer, Answered)
+                return
+
+
+# --- messages ---
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x0a\xff\xff", b"\xa3\x06" * 600 + b"\xa4\x06" * 600, b"\x00" * 1000],
+    ids=["truncated", "600 deep", "zeros"],
+)
+@pytest.mark.parametrize("method", [ASK, HEALTH_CHECK])
+async def test_malformed_message_is_refused_with_a_fixed_text(
+    federation: Federation, asker: Node, asked: Node, method: str, data: bytes
+) -> None:
+    async with channel_of(federation, asked, as_node=asker) as channel:
+        status, text = await refused_with(channel, method, data)
+    assert (status, text) == (grpc.StatusCode.INVALID_ARGUMENT, "message: not a message of the contract")
+
+
+async def test_message_over_the_limit_is_refused_unread(federation: Federation, asker: Node, asked: Node) -> None:
+    async with channel_of(federation, asked, as_node=asker) as channel:
+        status, _ = await refused_with(channel, ASK, bytes(MAX_REQUEST_BYTES + 1))
+        assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await call(channel, HEALTH_CHECK, b"")  # and the connection is still good
+
+
+@pytest.mark.parametrize("timeout_s", [None, 120])
+async def test_call_without_a_deadline_of_at_most_60_s_is_refused(
+    federation: Federation, asker: Node, asked: Node, timeout_s: float | None
+) -> None:
+    async with channel_of(federation, asked, as_node=asker) as channel:
+        data = write_question(header(), encoded(asker))
+        status, text = await refused_with(channel, ASK, data, timeout_s=timeout_s)
+    assert (status, text) == (grpc.StatusCode.INVALID_ARGUMENT, "deadline: is required, at most 60 s")
+
+
+@pytest.mark.parametrize(
+    "method", ["/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List"], ids=["watch", "list"]
+)
+async def test_method_without_a_row_in_the_policy_is_denied(
+    federation: Federation, asker: Node, asked: Node, method: str
+) -> None:
+    async with channel_of(federation, asked, as_node=asker) as channel:
+        status, _ = await refused_with(channel, method, b"")
+    assert status is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_reflection_is_off(federation: Federation, asker: Node, asked: Node) -> None:
+    async with channel_of(federation, asked, as_node=asker) as channel:
+        method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        status, _ = await refused_with(channel, method, b"")
+    assert status is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_one_callers_flood_is_told_to_wait_and_others_are_served(own: Node) -> None:
+    flooder, patient = own.federation.node("51"), own.federation.node("52")
+    async with peers_of(flooder) as peers, peers_of(patient) as others:
+        with own.running():
+            query = encoded(flooder)
+            with _locked(own):  # answers wait for the database, so that questions pile up
+                flood = [
+                    asyncio.create_task(peers.ask(own.member, query, header(), deadline_s=20))
+                    for _ in range(3 * MAX_QUESTIONS_PER_CALLER)
+                ]
+                await until(lambda: sum(task.done() for task in flood) == 2 * MAX_QUESTIONS_PER_CALLER)
+                other = asyncio.create_task(others.ask(own.member, encoded(patient), header(), deadline_s=20))
+                turned_away = [await task for task in flood if task.done()]
+            answers = await asyncio.gather(*flood)
+            assert isinstance(await other, Answered)
+    assert all(isinstance(answer, Busy) and answer.retry_after_s > 0 for answer in turned_away)
+    assert sum(isinstance(answer, Answered) for answer in answers) == MAX_QUESTIONS_PER_CALLER
+
+
+# --- the node's own ground ---
+
+
+def test_taken_port_is_one_clear_line(own: Node) -> None:
+    host, port = own.address.split(":")
+    with socket.create_server((host, int(port))):
+        done = own.run("serve")
+    assert done.returncode == 75
+    assert f"pulang: cannot listen on {own.address}: the port is taken" in done.stderr
+    assert done.stdout == ""
+
+
+def test_second_server_of_one_folder_is_refused(own: Node) -> None:
+    with own.running():
+        done = own.run("serve")
+        assert done.returncode == 75
+        assert "is serving" in done.stderr
+        assert own.process is not None
+        assert own.process.poll() is None
+
+
+@contextmanager
+def _locked(node: Node) -> Iterator[None]:
+    """Hold the database's write lock, as a backup or a forgotten shell would."""
+    with closing(sqlite3.connect(node.home.database)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        yield
+        shell.rollback()
+
+
+async def test_no_answer_leaves_while_the_audit_cannot_be_written(own: Node) -> None:
+    bali = own.federation.node("51")
+    with own.running():
+        with _locked(own):
+            assert await ask(bali, own) == Unavailable(NO_AUDIT)
+        assert isinstance(await ask(bali, own), Answered), "and it recovers by itself"
+        assert [entry.outcome for entry in own.audit()] == ["answered"]
+
+
+async def test_no_answer_leaves_when_the_database_is_gone(own: Node) -> None:
+    bali = own.federation.node("51")
+    with own.running():
+        own.home.database.unlink()
+        assert await ask(bali, own) == Unavailable(NO_AUDIT)
+        await _becomes_not_ready(own, bali)
+        done = await asyncio.to_thread(own.run, "status")
+        assert done.returncode != 0
+
+
+async def _becomes_not_ready(node: Node, asker: Node) -> None:
+    async with peers_of(asker) as peers, asyncio.timeout(60):
+        while await peers.is_serving(node.member, deadline_s=20):  # noqa: ASYNC110 - it changes in another process
+            await asyncio.sleep(0.1)
+
+
+def test_database_that_is_no_database_is_one_clear_line(own: Node) -> None:
+    own.home.database.write_bytes(b"not a database at all" * 100)
+    done = own.run("serve")
+    assert done.returncode == 74
+    assert "the database" in done.stderr.splitlines()[-2]
+
+
+def test_truncated_index_is_one_clear_line(own: Node) -> None:
+    rows = own.home.generations / "g000001" / "rows"
+    with rows.open("r+b") as file:
+        file.truncate(rows.stat().st_size // 2)
+    done = own.run("serve")
+    assert done.returncode == 74
+    assert "index file rows" in done.stderr
+
+
+def test_index_of_another_epoch_is_one_clear_line(own: Node) -> None:
+    manifest = own.home.generations / "g000001" / "manifest.json"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace('"epoch": 1', '"epoch": 2'), encoding="utf-8")
+    done = own.run("serve")
+    assert done.returncode == 78
+    assert "epoch 1" in done.stderr
+    assert "epoch 2" in done.stderr
+
+
+async def test_damaged_new_generation_leaves_the_old_one_answering(own: Node) -> None:
+    bali = own.federation.node("51")
+    with own.running():
+        damaged = own.build(crowd(200, seed=2), "g000002")
+        (damaged / "rows").write_bytes(b"")
+        own.point_at("g000002")
+        answer = await ask(bali, own)
+        assert isinstance(answer, Answered)
+        assert answer.evidence.size == 100
+        await _becomes_not_ready(own, bali)
+        assert "generation g000002 cannot be opened: index file rows" in own.log
+        own.build(crowd(300, seed=3), "g000003")
+        own.point_at("g000003")
+        answer = await ask(bali, own)
+        assert isinstance(answer, Answered)
+        assert answer.evidence.size == 300
+
+
+def test_wrong_linkage_secret_is_refused_before_it_finds_nobody(own: Node) -> None:
+    federation = own.federation
+    other = Authority.found(federation.root / "other", FEDERATION, now())
+    shutil.copy(other.epoch_secret(1), own.home.epoch_secret(1))
+    done = own.run("serve")
+    assert done.returncode == 77
+    assert "is not this federation's secret of epoch 1" in done.stderr
+
+
+def test_expired_certificate_is_said_at_the_start(own: Node) -> None:
+    federation = own.federation
+    federation.certify(own, at=now() - timedelta(days=3), days=1)
+    done = own.run("serve")
+    assert done.returncode == 77
+    assert "expired" in done.stderr
+    assert "hint:" in done.stderr
