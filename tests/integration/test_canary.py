@@ -101,9 +101,10 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Two nodes; one has the person. Both are stopped before anything is searched."""
     made = Federation(tmp_path_factory.mktemp("canary"))
     try:
-        made.node("33", [*crowd(150, seed=3), PERSON])
+        made.node("33")
         made.node("35", crowd(100, seed=5))
         made.node("36")
+        import_with_bad_rows(made.nodes["33"], made.root / "registry.csv")
         for code in ("33", "35"):
             made.nodes[code].start()
         yield made
@@ -143,6 +144,38 @@ async def test_no_file_and_no_message_holds_what_was_planted(asked: Federation, 
     assert not [place for place, data in places.items() if "message" in place and record_id in data]
     assert record_id not in b"".join(data for place, data in places.items() if place.endswith("/log"))
     assert any(record_id in data for data in places.values()), "the person was not in any index"
+
+
+def import_with_bad_rows(node: Node, file: Path) -> None:
+    """Import the person among others, and rows that are refused for what is planted in them."""
+    bad: list[Person] = [
+        PERSON | {"record_id": "REC-1", "birth_date": BAD_DATE, "sex": BAD_SEX},
+        PERSON | {"record_id": "REC-2", "name": "?!"},
+        PERSON | {"record_id": "", "name": BAD_NAME},
+        PERSON | {"record_id": "REC-3", "birthplace": f'{BAD_NAME}" {BAD_NAME}'},
+    ]
+    lines = [";".join(PERSON)]
+    lines += [";".join(person.get(key, "") for key in PERSON) for person in [*crowd(150, seed=3), PERSON, *bad]]
+    lines.insert(40, f"REC-4;{BAD_NAME};{BAD_NAME}")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    refused = registry_import(node, file, "--max-rejects", "0")
+    assert refused.returncode == 65, refused.stderr
+    done = registry_import(node, file, "--max-rejects", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert any(node.home.rejects.iterdir())
+    # The guess is shown for confirmation: names of columns, never of persons.
+    assert leaks((refused.stdout + refused.stderr + done.stdout + done.stderr).encode()) == set()
+
+
+def registry_import(node: Node, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = ["registry", "import", "--home", str(node.home.root), str(file), "--yes", *options]
+    return subprocess.run(
+        [sys.executable, "-m", "node.cli.main", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def client_document(**changes: str) -> dict[str, str]:
