@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
@@ -69,3 +70,52 @@ async def rogue(
         yield
     finally:
         await server.stop(None)
+
+
+class Wire:
+    """A TCP connection to a node that a test can cut."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target.split(":")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.address = ""
+        self.connections = 0
+        self.cut_at_next_byte = False
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        there, back = await asyncio.open_connection(self._target[0], int(self._target[1]))
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._carry(source, sink, (writer, back), asks=source is reader))
+            self._tasks.add(task)
+
+    async def _carry(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        *,
+        asks: bool,
+    ) -> None:
+        try:
+            while data := await source.read(65536):
+                if asks and self.cut_at_next_byte:
+                    self.cut_at_next_byte = False
+                    return
+                sink.write(data)
+        except ConnectionError:
+            return
+        finally:
+            for end in ends:
+                end.close()

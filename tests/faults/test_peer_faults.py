@@ -7,7 +7,8 @@ import hashlib
 import shutil
 import socket
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,11 @@ from node.errors import (
 )
 from node.messages import Answered, Busy, RefusalReason, Refused, Unavailable
 from node.pki.authority import Authority
-from node.rpc.client import ASK, HEALTH_CHECK
+from node.rpc.client import ASK, HEALTH_CHECK, MAX_RETRIES
 from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
 from node.service import MAX_QUESTIONS_PER_CALLER, NO_AUDIT
 from tests.federation import FEDERATION, Federation, Node, crowd, encoded, header, now, peers_of, until
-from tests.raw_calls import call, channel_of, refused_with, rogue
+from tests.raw_calls import Wire, call, channel_of, refused_with, rogue
 from tests.wire_values import answered
 
 if TYPE_CHECKING:
@@ -255,28 +256,45 @@ async def test_peer_of_another_epoch_refuses_and_both_are_named(own: Node) -> No
     assert entry.key_epoch == 1
 
 
-async def test_restarted_peer_is_asked_again_within_the_same_question(own: Node) -> None:
-    bali = own.federation.node("51")
-    own.start()
-    async with peers_of(bali) as peers:
-        assert isinstance(await peers.ask(own.member, encoded(bali), header(), deadline_s=20), Answered)
-        await asyncio.to_thread(own.stop)
+@pytest.mark.parametrize(("retries", "expected"), [(MAX_RETRIES, Answered), (0, PeerUnreachableError)])
+async def test_question_is_put_again_when_its_connection_breaks(
+    asker: Node, asked: Node, monkeypatch: pytest.MonkeyPatch, retries: int, expected: type
+) -> None:
+    monkeypatch.setattr("node.rpc.client.MAX_RETRIES", retries)
+    async with Wire(asked.address) as wire, peers_of(asker) as peers:
+        behind = replace(asked.member, address=wire.address)
+        await peers.ask(behind, encoded(asker), header(), deadline_s=20)
+        wire.cut_at_next_byte = True
+        try:
+            outcome: object = await peers.ask(behind, encoded(asker), header(), deadline_s=20)
+        except PeerUnreachableError as error:
+            outcome = error
+    assert isinstance(outcome, expected)
+
+
+async def test_connection_that_never_worked_is_not_tried_twice(asker: Node, asked: Node) -> None:
+    async with Wire(asked.address) as wire, peers_of(asker) as peers:
+        wire.cut_at_next_byte = True  # as a node does that refuses the handshake
         with pytest.raises(PeerUnreachableError):
-            await peers.ask(own.member, encoded(bali), header(), deadline_s=20)
+            await peers.ask(replace(asked.member, address=wire.address), encoded(asker), header(), deadline_s=20)
+        assert wire.connections == 1
+
+
+async def test_restarted_peer_is_found_again(own: Node) -> None:
+    bali = own.federation.node("51")
+    async with peers_of(bali) as peers:
+        query = encoded(bali)
         with own.running():
-            await until_answered(peers.ask, own, bali)
-
-
-async def until_answered(ask_peer: object, own: Node, bali: Node) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                answer = await ask_peer(own.member, encoded(bali), header(), deadline_s=20)  # type: ignore[operator]
-            except PeerUnreachableError:
-                await asyncio.sleep(0.1)  # the channel waits before it dials again
-            else:
-                assert isinstance(answer, Answered)
-                return
+            assert isinstance(await peers.ask(own.member, query, header(), deadline_s=20), Answered)
+        with pytest.raises(PeerUnreachableError):
+            await peers.ask(own.member, query, header(), deadline_s=20)
+        with own.running():
+            async with asyncio.timeout(60):
+                while True:
+                    with suppress(PeerUnreachableError):  # the channel waits a little before it dials again
+                        assert isinstance(await peers.ask(own.member, query, header(), deadline_s=20), Answered)
+                        return
+                    await asyncio.sleep(0.1)
 
 
 # --- messages ---
