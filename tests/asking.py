@@ -1,8 +1,11 @@
-"""A desk in one process: three small registries, encoded and searched for real, and whatever faults a test wants."""
+"""Three provinces to ask: in one process with whatever faults a test wants, or as real nodes."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,16 +23,17 @@ from matching.weights import load_model
 from node.findings import Concluded, Heard
 from node.messages import Answer, Answered, Handle, Purpose
 from node.query import Desk, Inquiry, find_home
-from tests.federation import JOKO, JOKO_AS_SAID, crowd
+from tests.federation import JOKO, JOKO_AS_SAID, Federation, crowd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
     from pathlib import Path
+    from subprocess import CompletedProcess
 
     from matching.question import Client
     from node.findings import Finding
     from node.query import Question
-    from tests.federation import Person
+    from tests.federation import Node, Person
 
 KEYS = FieldKeys.derive(bytes(range(32)), PERSON_SCHEMA, 1)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -147,3 +151,36 @@ async def mute(_: float) -> Answer:
     """Be a province that never answers, whatever time it is given."""
     await asyncio.Event().wait()
     raise AssertionError
+
+
+def three_provinces(root: Path) -> Federation:
+    """Make a federation of three members only, so that a question can be answered by all of them; not yet started."""
+    made = Federation(root)
+    for code in set(made.nodes) - set(REGISTERED):
+        made.authority.remove(code)
+    made.membership_file = made.authority.publish(datetime.now(UTC))[1]
+    for code, persons in REGISTERED.items():
+        made.node(code, persons)
+    return made
+
+
+def find(node: Node, *arguments: str, stdin: str | None = None, **settings: Any) -> CompletedProcess[str]:
+    """Run `pulang find` at a node, as a caseworker would."""
+    return subprocess.run(
+        command(node, *arguments),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(),
+        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
+        **settings,
+    )
+
+
+def command(node: Node, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "node.cli.main", "find", "--home", str(node.home.root), *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("PULANG_")} | {"COLUMNS": "80"}
