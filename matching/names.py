@@ -52,12 +52,12 @@ def parse_name(raw: str) -> ParsedName:
 # --- Rule 1: letters, second names, brackets ------------------------------------------------------------------------
 
 _LETTERS = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u201a\u201b`\u00b4\u02bb\u02bc\u02bd\u02be\u02bf\u02b9\u2032\uff07", "'")
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u00b4\u02bb\u02bc\u02bd\u02be\u02bf\u02b9\u2032\uff07", "'")
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
     | dict(zip("øØłŁđĐ", "oolldd", strict=True))
     | {"æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ß": "ss"}
 )
-_NOT_A_NAME = re.compile(r"['\d]+|\([^)]*\)?|\[[^\]]*\]?|\{[^}]*\}?")
+_NOT_A_NAME = re.compile(r"['`\d]+|\([^)]*\)?|\[[^\]]*\]?|\{[^}]*\}?")
 _ON_BEHALF = re.compile(r"^\W*a[./]n\b\.?")
 _SECOND_NAME = re.compile(r"/|@|(?<=[a-z.])\s+(?:alias|als\b\.?|al\.|a\.k\.a\.?)\s+(?=[a-z])")
 _HYPHEN = re.compile(r"([a-z]+)-([a-z]+)")
@@ -316,7 +316,8 @@ def _join_pairs(tokens: list[str]) -> list[str]:
 
 def _joins(article: str, following: str) -> bool:
     """Whether the article belongs to the next word: it takes on that word's first consonant, "Ar Rahman"."""
-    return len(following.rstrip(".")) > 2 and (article in {"al", "el"} or following.startswith(article[1]))
+    named = len(following.rstrip(".")) > 2 or following in _ARTICLES
+    return named and (article in {"al", "el"} or following.startswith(article[1]))
 
 
 @lru_cache(maxsize=1 << 16)
