@@ -11,9 +11,11 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -197,7 +199,7 @@ def _write_registries(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
 
 
 def choose_clients(pool: pl.DataFrame, plan: DemoPlan) -> list[DemoClient]:
-    """Choose clients of every kind, from as many provinces as there are, by their truth alone, never by their answer."""
+    """Choose clients of every kind, from every province in turn, by their truth alone, never by their answer."""
     rows = pool.to_dicts()
     taken: set[str] = set()
     chosen: list[DemoClient] = []
@@ -429,3 +431,50 @@ def warm_up(folder: DemoFolder, plan: DemoPlan) -> None:
     """Ask once at every node, so that connections stand before anybody looks at a clock."""
     for code in plan.provinces:
         ask(folder, DemoClient("warm-up", "", None, code, Client(name="Contoh", sex="L", born="1970")))
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """How the answers stand against the truth.
+
+    home_right: homes found where they are. home_wrong: a home named where it is not. absent_right: registered nowhere,
+    and answered so. missed: answered so, but registered. ambiguous_leads: of the ambiguous, the true province first.
+    """
+
+    clients: int
+    home_right: int
+    home_wrong: int
+    absent_right: int
+    missed: int
+    ambiguous: int
+    ambiguous_leads: int
+    unanswered: int
+    median_s: float
+    worst_s: float
+
+
+def summarise(answers: Sequence[DemoAnswer]) -> DemoSummary:
+    """Count what became of every client."""
+    verdicts = Counter((answer.verdict, answer.asked.province is not None) for answer in answers)
+    open_cases = [answer for answer in answers if answer.verdict == "ambiguous"]
+    seconds = [answer.seconds for answer in answers]
+    return DemoSummary(
+        clients=len(answers),
+        home_right=verdicts["right", True],
+        home_wrong=verdicts["wrong", True] + verdicts["wrong", False],
+        absent_right=verdicts["right", False],
+        missed=verdicts["missed", True],
+        ambiguous=len(open_cases),
+        ambiguous_leads=sum(_leads(answer) for answer in open_cases),
+        unanswered=sum(answer.verdict in {"incomplete", "failed"} for answer in answers),
+        median_s=statistics.median(seconds),
+        worst_s=max(seconds),
+    )
+
+
+def _leads(answer: DemoAnswer) -> bool:
+    """Whether the truth is the likeliest of all, `none of these` included."""
+    if answer.concluded is None:
+        return False
+    best, share = max(answer.concluded.provinces.items(), key=lambda item: item[1], default=(None, 0.0))
+    return (best if share > answer.concluded.none else None) == answer.asked.province
