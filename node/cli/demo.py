@@ -36,8 +36,8 @@ _MARKS: Final = {
     "failed": ("failed", "bold red"),
 }
 _SHORT: Final = {
-    "18": "Lampung", "31": "DKI", "32": "Jabar", "33": "Jateng", "34": "DIY", "35": "Jatim", "36": "Banten", "51": "Bali",
-    "52": "NTB", "53": "NTT",
+    "18": "Lampung", "31": "DKI", "32": "Jabar", "33": "Jateng", "34": "DIY", "35": "Jatim", "36": "Banten",
+    "51": "Bali", "52": "NTB", "53": "NTT",
 }  # fmt: skip
 _FIELDS: Final = {"birth_date": "date", "birthplace": "place", "mother_name": "mother", "father_name": "father"}
 
@@ -146,8 +146,12 @@ def _ask_all(console: Console, folder: DemoFolder, plan: DemoPlan, chosen: Seque
 
 def _table(answers: Sequence[DemoAnswer]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for name, options in (
-XX    for answer in answers:
+    table.add_column("client as described", width=34, no_wrap=True)
+    for name in ("kind", "found in", "truth", "answer"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for answer in answers:
         mark, style = _MARKS[answer.verdict]
         table.add_row(
             _described(answer.asked),
