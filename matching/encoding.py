@@ -7,6 +7,7 @@ docs/matching.md, "Encoding", gives them in full, and tests/vectors holds known 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from matching.keys import FieldKeys
 
+_NO_ALTERNATES: Final = frozenset({"alternates"})
 FILTER_BYTES: Final = FILTER_WORDS * 8
 
 
@@ -88,7 +90,7 @@ class FilterEncoder:
 
     def any(self, token: str) -> int:
         """Return the filter of a token as a registry stores it, initial or not."""
-        return self.initial(token) if len(token) == 1 else self.token(token_forms(token))
+        return self.initial(token) if len(token) == 1 else self.token(_stored_forms(token))
 
     def _spelling_bits(self, gram: str) -> int:
         mask = self._spelling.get(gram)
@@ -111,6 +113,12 @@ class FilterEncoder:
         for position in self._keys.positions(self._spec.name, purpose, feature, count, HALF_BITS):
             mask |= 1 << position
         return mask
+
+
+@lru_cache(maxsize=1 << 16)
+def _stored_forms(token: str) -> TokenForms:
+    """Return the forms a registry stores; names and mothers' names share most tokens, and none needs alternates."""
+    return token_forms(token, without=_NO_ALTERNATES)
 
 
 def filter_words(masks: Sequence[int]) -> NDArray[np.uint64]:

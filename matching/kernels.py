@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 FILTER_WORDS: Final = 8  # 512 bits: words 0-3 hold spelling, words 4-7 hold sound
 HALF_BITS: Final = 256
 SIMILARITY_STEPS: Final = 16  # Dice is cut into sixteenths before the two halves are combined
-CLASS_SLOTS: Final = 1 << 16  # evidence classes one question may meet before collection stops taking new ones
+CLASS_SLOTS: Final = 1 << 14  # evidence classes one pass can count; the caller asks for fewer when they do not fit
 ROWS_PER_CLASS: Final = 5
 LEVEL_BITS: Final = 6  # a level fits in 6 bits, so ten fields fit in one 64-bit class code
 
@@ -149,6 +149,21 @@ def name_levels(offsets, tokens, similarity, best, token_weights, question_weigh
 
 
 @njit(
+    types.void(
+        types.Array(_U8, 1, "C", readonly=True),
+        types.Array(types.int64, 1, "C", readonly=True),
+        types.Array(types.int64, 1, "C"),
+    ),
+    cache=True,
+    nogil=True,
+)
+def level_histogram(levels, counts, out):
+    """Add up persons per level: levels, counts: (values,) level and persons of each distinct value; out: (levels,)."""
+    for value in range(levels.shape[0]):
+        out[levels[value]] += counts[value]
+
+
+@njit(
     types.int64(
         types.Array(types.uint32, 2, "C", readonly=True),
         types.Array(_U8, 1, "C", readonly=True),
@@ -172,7 +187,7 @@ def collect_classes(columns, levels, bases, bits, rest, floor, start, stop, code
     after field; bases: (fields,) where each field starts. bits: (fields, 64) float32 weight of a level.
     rest: (fields,) float32, the most that the fields after this one can still add. start, stop: rows to visit.
     codes: (CLASS_SLOTS,) uint64 open-addressing table of class code + 1, 0 = free; counts, rows: beside it.
-    Returns the number of persons that reached the floor but found the table full (0 unless weights are absurd).
+    Returns the number of persons that reached the floor but found the table full.
     """
     fields = columns.shape[1]
     slots = codes.shape[0]

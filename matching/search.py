@@ -16,6 +16,7 @@ from matching.kernels import (
     LEVEL_BITS,
     ROWS_PER_CLASS,
     collect_classes,
+    level_histogram,
     name_levels,
     token_similarity,
 )
@@ -84,12 +85,15 @@ def search(
     for name in schema.field_names:
         check()
         levels.append(field_levels(index, query, model, name))
-    histograms = tuple(
-        np.bincount(level, weights=index.array(f"{spec.name}.counts"), minlength=spec.levels).astype(np.int64)
-        for spec, level in zip(schema.fields, levels, strict=True)
-    )
+    histograms = tuple(np.zeros(spec.levels, dtype=np.int64) for spec in schema.fields)
+    for spec, level, histogram in zip(schema.fields, levels, histograms, strict=True):
+        level_histogram(level, index.array(f"{spec.name}.counts"), histogram)
     bits = model.bits(query, histograms)
-    codes, counts, rows = _collect(index, levels, bits, check)
+    reachable = [
+        table[: spec.levels][histogram > 0].max()
+        for spec, table, histogram in zip(schema.fields, bits, histograms, strict=True)
+    ]
+    codes, counts, rows = _collect(index, levels, bits, np.array(reachable, dtype=np.float32), check)
     class_levels = _decode(codes, schema)
     weights = bits[np.arange(len(schema.fields)), class_levels].sum(axis=1)
     # By the share of the posterior a class can hold: crowds count as much as a single strong candidate.
@@ -235,26 +239,38 @@ def _date_levels(index: EncodedIndex, asked: DateQuery, name: str) -> NDArray[np
 
 
 def _collect(
-    index: EncodedIndex, levels: list[NDArray[np.uint8]], bits: NDArray[np.float32], check: Callable[[], None]
+    index: EncodedIndex,
+    levels: list[NDArray[np.uint8]],
+    bits: NDArray[np.float32],
+    reachable: NDArray[np.float32],
+    check: Callable[[], None],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
-    """Count the classes whose weight can matter; returns their codes, counts and some rows of each."""
+    """Count the classes whose weight can matter; returns their codes, counts and some rows of each.
+
+    reachable: (fields,) the largest weight any registered person has in each field.
+    """
     columns = index.array("rows")
     bases = np.zeros(len(levels), dtype=np.int64)
     np.cumsum([len(level) for level in levels[:-1]], out=bases[1:])
-    reachable = np.array([bits[f, np.unique(level)].max() for f, level in enumerate(levels)], dtype=np.float32)
     rest = np.zeros(len(levels), dtype=np.float32)
     rest[:-1] = np.cumsum(reachable[::-1])[::-1][1:]
-    floor = np.float32(np.log2(index.size) - CROWD_BITS)
-    codes = np.zeros(CLASS_SLOTS, dtype=np.uint64)
-    counts = np.zeros(CLASS_SLOTS, dtype=np.int64)
-    rows = np.zeros((CLASS_SLOTS, ROWS_PER_CLASS), dtype=np.uint32)
+    floor = np.log2(index.size) - CROWD_BITS
     flat = np.concatenate(levels)
-    for start in range(0, len(columns), ROWS_PER_STEP):
-        check()
-        stop = min(start + ROWS_PER_STEP, len(columns))
-        collect_classes(columns, flat, bases, bits, rest, floor, start, stop, codes, counts, rows)
-    used = np.flatnonzero(codes)
-    return codes[used] - np.uint64(1), counts[used], rows[used]
+    while True:
+        codes = np.zeros(CLASS_SLOTS, dtype=np.uint64)
+        counts = np.zeros(CLASS_SLOTS, dtype=np.int64)
+        rows = np.zeros((CLASS_SLOTS, ROWS_PER_CLASS), dtype=np.uint32)
+        lost = 0
+        for start in range(0, len(columns), ROWS_PER_STEP):
+            check()
+            stop = min(start + ROWS_PER_STEP, len(columns))
+            lost += collect_classes(
+                columns, flat, bases, bits, rest, np.float32(floor), start, stop, codes, counts, rows
+            )
+        if not lost:
+            used = np.flatnonzero(codes)
+            return codes[used] - np.uint64(1), counts[used], rows[used]
+        floor += 1.0  # more classes than slots: the weakest of them go, and every count stays exact
 
 
 def _decode(codes: NDArray[np.uint64], schema: LinkageSchema) -> NDArray[np.int64]:
