@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from importlib.resources import files
@@ -17,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import ProgrammingError, StatementError
 
 from node.errors import ConfigError, StoreError
 from node.store import (
@@ -38,6 +39,8 @@ from tests.stores import NOW, WRITER, entry, execute, handle, rows, store, url  
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.postgres import PostgresServer
 
 
 def test_an_answer_and_its_handles_come_back_as_they_were_written(store: Store) -> None:
@@ -277,3 +280,44 @@ def test_audit_rows_have_no_column_for_a_person() -> None:
     personal = {"name", "mother", "father", "birth", "place", "sex", "nik", "address", "photo"}
     columns = [column.name for table in tables.metadata.tables.values() for column in table.columns]
     assert not [column for column in columns if personal & set(column.split("_"))]
+
+
+def test_a_copy_taken_by_sqlites_backup_while_the_node_writes_opens_with_every_row(tmp_path: Path) -> None:
+    # What docs/operations.md tells operators to do; a plain copy of the file would lack what is in the log.
+    store = open_store(f"sqlite:///{tmp_path}/node.db")
+    store.record_answer(entry(1), [handle(1)])
+    with closing(sqlite3.connect(tmp_path / "node.db")) as live, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        live.backup(copy)
+    store.record_answer(entry(2))
+    store.close()
+    restored = open_store(f"sqlite:///{tmp_path}/copy.db")
+    assert [row.case_reference for row in restored.audit_entries()] == ["case-1"]
+    assert restored.resolve_handle(bytes([1]) * 16, NOW) == handle(1)
+    restored.close()
+
+
+@pytest.mark.postgres
+def test_a_role_that_may_only_add_to_the_audit_is_enough_for_a_node(request: pytest.FixtureRequest) -> None:
+    # The stricter set-up of docs/operations.md: the tables belong to another role.
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with server.database() as owner_url:
+        open_store(owner_url).close()
+        execute(owner_url, "CREATE ROLE node LOGIN")
+        for grant in (
+            "GRANT SELECT ON pulang_version TO node",
+            "GRANT SELECT, INSERT ON audit TO node",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON handles, questions, question_provinces TO node",
+            "GRANT USAGE ON SEQUENCE audit_number_seq TO node",
+        ):
+            execute(owner_url, grant)
+        node_url = owner_url.replace("postgres@", "node@")
+        store = open_store(node_url)
+        store.ping()
+        store.record_answer(entry(1), [handle(1)])
+        store.record_question(QuestionRecord(b"q" * 16, "case-1", NOW), [entry(2, direction=Direction.ASKED)])
+        store.record_outcome(QuestionOutcome(b"q" * 16, NOW, "incomplete", None, 1.0, ()), [])
+        assert len(store.audit_entries()) == 2
+        store.close()
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            execute(node_url, "DELETE FROM audit")
+        execute(owner_url, "DROP OWNED BY node; DROP ROLE node")
