@@ -1,0 +1,150 @@
+"""The index keeps what was imported, refuses what is not its own, and never holds a raw value."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from matching.errors import IndexDamagedError, SchemaError, SchemaMismatchError
+from matching.index import MANIFEST, EncodedIndex, IndexBuilder, Manifest, RowIssue
+from matching.keys import FieldKeys
+from matching.schema import PERSON_SCHEMA
+from tests.people import KEYS, NOW, SECRET, batch, build, crowd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_every_person_comes_back_with_its_record_id(tmp_path: Path) -> None:
+    rows = crowd(2500)
+    index, issues = build(tmp_path / "g", rows)
+    assert issues == []
+    assert [index.record_id(row) for row in range(index.size)] == [row[0] for row in rows]
+
+
+def test_batches_of_any_size_make_the_same_index(tmp_path: Path) -> None:
+    rows = crowd(700)
+    one, _ = build(tmp_path / "one", rows, size=700)
+    many, _ = build(tmp_path / "many", rows, size=13)
+    for name in ("name", "mother_name", "birth_date"):
+        assert sorted(one.array(f"{name}.counts")) == sorted(many.array(f"{name}.counts"))
+    same = [one.array("rows")[:, 0][i] == one.array("rows")[:, 0][0] for i in range(700)]
+    assert same == [many.array("rows")[:, 0][i] == many.array("rows")[:, 0][0] for i in range(700)]
+
+
+def test_order_of_name_tokens_makes_no_second_name(tmp_path: Path) -> None:
+    index, _ = build(
+        tmp_path / "g", [("1", "Siti Aminah", None, None, None, None)] * 2 + [("2", "AMINAH SITI") + (None,) * 4]
+    )
+    assert set(index.array("rows")[:, 0]) == {1}
+    assert index.array("name.counts").tolist() == [0, 3]
+
+
+def test_persons_without_a_name_are_rejected_and_odd_values_are_missing(tmp_path: Path) -> None:
+    rows = [
+        ("1", "Slamet", "L", "1950-02-31", "JEMBER", None),
+        ("2", "...", "L", "1950-02-03", "JEMBER", None),
+        ("3", None, "L", None, None, None),
+        ("4", "Slamet", "banana", "1950", None, None),
+        ("", "Slamet", "L", "1950", None, None),
+    ]
+    index, issues = build(tmp_path / "g", rows)
+    assert index.size == 2
+    assert {(i.row, i.field, i.rejected) for i in issues} == {
+        (0, "birth_date", False),
+        (1, "name", True),
+        (2, "name", True),
+        (3, "sex", False),
+        (4, "record_id", True),
+    }
+    assert all("banana" not in issue.reason and "31" not in issue.reason for issue in issues)
+    assert isinstance(issues[0], RowIssue)
+
+
+def test_father_and_mother_named_inside_the_name_fill_their_own_fields(tmp_path: Path) -> None:
+    index, _ = build(tmp_path / "g", [("1", "Ahmad bin Slamet", "L", None, None, None)])
+    father = PERSON_SCHEMA.field_names.index("father_name")
+    assert index.array("rows")[0, father] == 1
+
+
+def test_an_empty_registry_is_not_finished(tmp_path: Path) -> None:
+    builder = IndexBuilder(tmp_path / "g", KEYS)
+    with pytest.raises(SchemaError, match="no person"):
+        builder.finish(NOW, 0)
+    builder.abandon()
+    assert not (tmp_path / "g").exists()
+
+
+def test_no_file_holds_a_name(tmp_path: Path) -> None:
+    build(tmp_path / "g", [("1", "Zyxwvutius Qanary", "L", "1950-02-03", "JEMBER", "Qmother")])
+    everything = b"".join(path.read_bytes().lower() for path in (tmp_path / "g").iterdir())
+    for piece in (b"zyxwv", b"qanary", b"kanari", b"qmother", b"jember", b"1950"):
+        assert piece not in everything
+
+
+@pytest.mark.parametrize("name", ["rows", "name.filters", "record_ids.bytes", "birth_date.values"])
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    build(tmp_path / "g", crowd(200))
+    path = tmp_path / "g" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IndexDamagedError, match=name):
+        EncodedIndex.open(tmp_path / "g", *KEYS.identity)
+
+
+def test_a_file_of_another_generation_is_refused(tmp_path: Path) -> None:
+    build(tmp_path / "a", crowd(200, seed=1))
+    build(tmp_path / "b", crowd(200, seed=2))
+    shutil.copy(tmp_path / "b" / "rows", tmp_path / "a" / "rows")
+    with pytest.raises(IndexDamagedError, match="rows"):
+        EncodedIndex.open(tmp_path / "a", *KEYS.identity)
+
+
+def test_a_flipped_bit_is_found_by_verify(tmp_path: Path) -> None:
+    index, _ = build(tmp_path / "g", crowd(5000))
+    index.verify(tmp_path / "g")
+    path = tmp_path / "g" / "rows"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 30] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IndexDamagedError, match="rows"):
+        index.verify(tmp_path / "g")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', '{"format": "pulang-index-1"}'])
+def test_a_torn_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    build(tmp_path / "g", crowd(50))
+    (tmp_path / "g" / MANIFEST).write_text(text)
+    with pytest.raises(IndexDamagedError, match=MANIFEST):
+        EncodedIndex.open(tmp_path / "g", *KEYS.identity)
+
+
+def test_a_folder_without_manifest_was_never_finished(tmp_path: Path) -> None:
+    builder = IndexBuilder(tmp_path / "g", KEYS)
+    builder.add(batch(crowd(10)))
+    with pytest.raises(IndexDamagedError, match="not a finished index"):
+        EncodedIndex.open(tmp_path / "g", *KEYS.identity)
+    builder.abandon()
+
+
+def test_another_epoch_or_schema_is_refused_naming_both(tmp_path: Path) -> None:
+    build(tmp_path / "g", crowd(50))
+    other = FieldKeys.derive(SECRET, PERSON_SCHEMA, 2)
+    with pytest.raises(SchemaMismatchError, match=r"epoch 2.*epoch 1"):
+        EncodedIndex.open(tmp_path / "g", *other.identity)
+
+
+def test_manifest_round_trips(tmp_path: Path) -> None:
+    index, _ = build(tmp_path / "g", crowd(50))
+    assert Manifest.read(tmp_path / "g") == index.manifest
+
+
+def test_many_names_outgrow_the_first_interning_table(tmp_path: Path) -> None:
+    alphabet = "bcdfghjklmnprst"
+    names = [f"{a}a{b}i{c}u{d}an" for a in alphabet for b in alphabet for c in alphabet for d in alphabet[:12]]
+    rows = [(str(i), name, None, None, None, None) for i, name in enumerate(names)]
+    index, _ = build(tmp_path / "g", rows, size=7000)
+    assert len(np.unique(index.array("rows")[:, 0])) == len(set(names))
+    assert index.array("name.counts").sum() == len(names)
