@@ -90,9 +90,21 @@ def write_config(home: NodeHome, config: NodeConfig) -> None:
     write_atomic(home.config, "".join(lines).encode(), mode=PRIVATE)  # private: a database URL may hold a password
 
 
+# What a value must look like, where the pattern alone would not tell a person.
+_FORMS: Final = {
+    "federation": "must be lower-case letters, digits and hyphens, in parts joined by dots: fkd-mpu",
+    "province": "must be a Kemendagri code of two digits: 35",
+}
+
+
 def _complaints(error: ValidationError) -> str:
     # Pydantic's own text would quote the value, and a database URL may hold a password.
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
+    found = []
+    for item in error.errors(include_input=False):
+        key = ".".join(map(str, item["loc"]))
+        text = item["msg"].removeprefix("Value error, ")
+        found.append(f"{key}: {_FORMS.get(key, text) if item['type'] == 'string_pattern_mismatch' else text}")
+    return "; ".join(found)
 
 
 def _where(error: UnicodeDecodeError | tomllib.TOMLDecodeError) -> str:

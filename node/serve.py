@@ -66,7 +66,10 @@ def hold_home(home: NodeHome) -> Iterator[None]:
     try:
         descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(f"{home.root} cannot be used: {error.strerror}") from None
+        raise ConfigError(
+            f"{home.root} cannot be used: {error.strerror}",
+            hint="`pulang node init --province CODE --home DIR` makes a node's folder",
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

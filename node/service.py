@@ -138,7 +138,6 @@ class AnsweringService:
     def _decide(
         self, caller: str, question: ReceivedQuestion, generation: Generation | None, patience: _Patience
     ) -> tuple[Answer, Sequence[HandleRecord]]:
-        patience.check()
         if (refused := refusal(caller, question, self._now())) is not None:
             return refused, ()
         if generation is None:
