@@ -6,7 +6,9 @@ import asyncio
 import os
 import subprocess
 import sys
-from contextlib import aclosing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,17 +25,17 @@ from matching.weights import load_model
 from node.findings import Concluded, Heard
 from node.messages import Answer, Answered, Handle, Purpose
 from node.query import Desk, Inquiry, find_home
-from tests.federation import JOKO, JOKO_AS_SAID, Federation, crowd
+from tests.federation import JOKO, JOKO_AS_SAID, Federation, Node, crowd
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
     from pathlib import Path
     from subprocess import CompletedProcess
 
     from matching.question import Client
     from node.findings import Finding
     from node.query import Question
-    from tests.federation import Node, Person
+    from tests.federation import Person
 
 KEYS = FieldKeys.derive(bytes(range(32)), PERSON_SCHEMA, 1)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -153,15 +155,22 @@ async def mute(_: float) -> Answer:
     raise AssertionError
 
 
-def three_provinces(root: Path) -> Federation:
-    """Make a federation of three members only, so that a question can be answered by all of them; not yet started."""
+@contextmanager
+def three_provinces(root: Path) -> Iterator[Federation]:
+    """Run a federation of three members only, so that all of them can answer."""
     made = Federation(root)
     for code in set(made.nodes) - set(REGISTERED):
         made.authority.remove(code)
     made.membership_file = made.authority.publish(datetime.now(UTC))[1]
     for code, persons in REGISTERED.items():
         made.node(code, persons)
-    return made
+    members = [made.nodes[code] for code in REGISTERED]
+    with ThreadPoolExecutor(len(members)) as together:
+        try:
+            list(together.map(Node.start, members))
+            yield made
+        finally:
+            list(together.map(Node.stop, [node for node in members if node.process is not None]))
 
 
 def find(node: Node, *arguments: str, stdin: str | None = None, **settings: Any) -> CompletedProcess[str]:
@@ -176,6 +185,14 @@ def find(node: Node, *arguments: str, stdin: str | None = None, **settings: Any)
         **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         **settings,
     )
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what a process brings about."""
+    ends_at = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < ends_at, "it never came about"
+        time.sleep(0.05)
 
 
 def command(node: Node, *arguments: str) -> list[str]:

@@ -39,14 +39,8 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def provinces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    made = three_provinces(tmp_path_factory.mktemp("three"))
-    try:
-        for node in made.nodes.values():
-            if node.home.config.exists():
-                node.start()
+    with three_provinces(tmp_path_factory.mktemp("three")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture
