@@ -60,8 +60,10 @@ def serve(home: NodeHome) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(home: NodeHome, *, as_json: bool) -> int:
     """Show what the node needs and whether it serves. Exit code 0: ready; 69: not running, or not ready."""
+    from node.log import configure_logging  # noqa: PLC0415
     from node.runtime import open_runtime  # noqa: PLC0415
 
+    configure_logging()  # else log lines stand on stdout, before the JSON
     with open_runtime(home, _now) as runtime:
         probes, state = asyncio.run(_look(runtime))
         if as_json:

@@ -119,6 +119,11 @@ async def test_running_node_reports_serving_and_ready(federation: Federation) ->
     assert "g000001, 401 persons" in done.stdout
 
 
+def test_status_for_programs_is_one_json_document_and_nothing_else(federation: Federation) -> None:
+    done = federation.nodes["33"].run("status", "--json")
+    assert json.loads(done.stdout)["state"] == "ready"
+
+
 def test_ready_line_names_address_province_generation_and_persons(federation: Federation) -> None:
     node = federation.nodes["33"]
     assert node.ready_line == f"serving province 33 of fkd-mpu.test at {node.address}: g000001, 401 persons\n"
