@@ -397,8 +397,8 @@ class IndexBuilder:
     def add(self, batch: RecordBatch) -> tuple[RowIssue, ...]:
         """Add persons; return what was wrong, row by row.
 
-        A person whose name is empty after normalising, or whose record id is empty or longer than 255 bytes, is
-        rejected. A birth date or sex that cannot be read counts as missing.
+        A person whose name is empty after normalising (and names no mother), or whose record id is empty or longer
+        than 255 bytes, is rejected. A birth date or sex that cannot be read counts as missing.
         """
         size = len(batch.record_ids)
         issues: list[RowIssue] = []
@@ -410,7 +410,9 @@ class IndexBuilder:
         numbers = {name: self._name_numbers(name, batch, parsed) for name in self._names}
         for name, table in self._tables.items():
             numbers[name] = self._table_numbers(table, batch.columns.get(name), size, issues)
+        # "By. Ny. X" is a newborn without a name of its own: kept, to be found by its mother's.
         keep = numbers[self._schema.fields[0].name] != 0
+        keep |= self._names_mother(batch, parsed)
         issues += [
             RowIssue(
                 int(row), self._schema.fields[0].name, "empty, or nothing is left after normalising", rejected=True
@@ -458,6 +460,13 @@ class IndexBuilder:
                 )
                 numbers = np.where(numbers == 0, implied, numbers)
         return numbers
+
+    def _names_mother(self, batch: RecordBatch, parsed: dict[str, list[ParsedName | None]]) -> NDArray[np.bool_]:
+        first = self._schema.fields[0].name
+        if first not in parsed:
+            return np.zeros(len(batch.record_ids), dtype=np.bool_)
+        said = np.array([name is not None and bool(name.mother) for name in parsed[first]] + [False])
+        return np.asarray(said[batch.columns[first].codes], dtype=np.bool_)
 
     @staticmethod
     def _tokens_of(name: ParsedName | None) -> Sequence[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matching.question import EncodedQuery, Evidence
     from matching.weights import MatchModel
 
-ASKABLE: Final = ("birth_date", "mother_name", "birthplace", "father_name", "name")
+ASKABLE: Final = ("birth_date", "mother_name", "birthplace", "name")  # registries seldom hold the father's name
 
 
 class Outcome(StrEnum):

@@ -1,0 +1,142 @@
+"""Evidence of several provinces becomes one probability that means what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from matching.encoding import encode_client
+from matching.posterior import Outcome, combine, decide, next_question
+from matching.question import Client, Evidence
+from matching.schema import PERSON_SCHEMA
+from matching.search import search
+from matching.weights import MatchModel, load_model, round_counts
+from tests.people import KEYS, TODAY, build, crowd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = load_model()
+DJOKO = Client("Djoko Soesilo", "L", "1958-04-03", "Kebumen", "Siti Aminah")
+QUERY = encode_client(DJOKO, KEYS, TODAY)
+OTHERS = tuple(code for code in MODEL.priors if code not in {"33", "35"})
+
+
+def _evidence(tmp_path: Path, name: str, *, home: bool, size: int = 4000, seed: int = 5) -> Evidence:
+    person = [("HOME", "JOKO SUSILO", "L", "1958-04-03", "KEBUMEN", "SITI AMINAH")] if home else []
+    index, _ = build(tmp_path / name, [*crowd(size, seed), *person])
+    return search(index, QUERY, MODEL).evidence
+
+
+@pytest.fixture
+def everywhere(tmp_path: Path) -> dict[str, Evidence]:
+    nobody = _evidence(tmp_path, "other", home=False, seed=6)
+    return {**dict.fromkeys(OTHERS, nobody), "33": _evidence(tmp_path, "33", home=True), "35": nobody}
+
+
+def test_shares_add_up_to_one_whoever_answers(everywhere: dict[str, Evidence]) -> None:
+    for silent in [(), ("35",), ("33", "35", "51")]:
+        answers = {code: e for code, e in everywhere.items() if code not in silent}
+        posterior = combine(answers, silent, MODEL, QUERY)
+        total = sum(posterior.provinces.values()) + posterior.none + sum(posterior.unanswered.values())
+        assert total == pytest.approx(1)
+        assert set(posterior.unanswered) == set(silent)
+
+
+def test_the_one_province_with_the_person_is_the_home(everywhere: dict[str, Evidence]) -> None:
+    posterior = combine(everywhere, (), MODEL, QUERY)
+    decision = decide(posterior, MODEL, QUERY)
+    assert (decision.outcome, decision.province, decision.ask_for) == (Outcome.HOME_FOUND, "33", None)
+    assert posterior.candidates[0].province == "33"
+    assert posterior.candidates[0].count == 1
+    assert all(bits > 0 for bits in posterior.candidates[0].field_bits.values())
+
+
+def test_the_same_person_in_two_provinces_is_ambiguous(everywhere: dict[str, Evidence]) -> None:
+    twice = {**everywhere, "35": everywhere["33"]}
+    decision = decide(combine(twice, (), MODEL, QUERY), MODEL, QUERY)
+    assert decision.outcome is Outcome.AMBIGUOUS
+    assert decision.province is None
+
+
+def test_nobody_like_the_client_anywhere_is_not_registered(everywhere: dict[str, Evidence]) -> None:
+    nowhere = {**everywhere, "33": everywhere["35"]}
+    posterior = combine(nowhere, (), MODEL, QUERY)
+    assert decide(posterior, MODEL, QUERY).outcome is Outcome.NOT_REGISTERED
+
+
+def test_a_silent_province_is_never_counted_as_none(everywhere: dict[str, Evidence]) -> None:
+    nowhere = {code: e for code, e in everywhere.items() if code != "33"}
+    posterior = combine(nowhere, ("33",), MODEL, QUERY)
+    assert posterior.unanswered["33"] > 0.1
+    assert decide(posterior, MODEL, QUERY).outcome is Outcome.INCOMPLETE
+
+
+def test_nobody_answering_is_incomplete(everywhere: dict[str, Evidence]) -> None:
+    posterior = combine({}, tuple(everywhere), MODEL, QUERY)
+    assert decide(posterior, MODEL, QUERY).outcome is Outcome.INCOMPLETE
+    assert posterior.provinces == {}
+
+
+def test_a_home_found_while_one_is_silent_is_named_but_incomplete(everywhere: dict[str, Evidence]) -> None:
+    answers = {code: e for code, e in everywhere.items() if code != "34"}
+    decision = decide(combine(answers, ("34",), MODEL, QUERY), MODEL, QUERY)
+    assert (decision.outcome, decision.province) == (Outcome.INCOMPLETE, "33")
+
+
+def test_a_common_name_weighs_less_than_a_rare_one(tmp_path: Path) -> None:
+    """The question's own null: the same agreement, worth less where more persons reach it."""
+    index, _ = build(tmp_path / "g", [*crowd(4000), ("X", "ZAENUDIN MZ", None, None, None, None)])
+
+    def name_bits(name: str) -> float:
+        query = encode_client(Client(name), KEYS, TODAY)
+        evidence = search(index, query, MODEL).evidence
+        bits = MODEL.bits(query, evidence.histograms)
+        return float(bits[0, evidence.class_levels[0, 0]])
+
+    assert name_bits("Siti Aminah") < name_bits("Zaenudin Mz") - 3
+
+
+def test_pooling_makes_a_name_rare_here_and_common_elsewhere_weigh_little(tmp_path: Path) -> None:
+    query = encode_client(Client("Ketut Utami"), KEYS, TODAY)
+    many = [(f"K{i}", "KETUT UTAMI", None, None, None, None) for i in range(300)]
+    bali, _ = build(tmp_path / "51", [*crowd(1000), *many])
+    java_rows = [row for row in crowd(1000) if row[1] != "ketut utami"]
+    java, _ = build(tmp_path / "33", [*java_rows, many[0]])
+    found = {"51": search(bali, query, MODEL).evidence, "33": search(java, query, MODEL).evidence}
+    pooled = combine(found, (), MODEL, query)
+    alone = combine({"33": found["33"]}, (), MODEL, query)
+    assert pooled.provinces["33"] < alone.provinces["33"]
+
+
+def test_evidence_of_another_shape_is_refused(everywhere: dict[str, Evidence]) -> None:
+    bent = replace(everywhere["35"], histograms=everywhere["35"].histograms[:-1])
+    with pytest.raises(ValueError, match="province 35"):
+        combine({**everywhere, "35": bent}, (), MODEL, QUERY)
+
+
+def test_the_next_question_is_about_something_not_yet_known() -> None:
+    query = encode_client(Client("Slamet"), KEYS, TODAY)
+    asked = next_question(MODEL, query)
+    assert asked in {"birth_date", "mother_name"}
+    richer = Client("Slamet", born="1958-04-03", mother_name="Siti Aminah")
+    assert next_question(MODEL, encode_client(richer, KEYS, TODAY)) not in {"birth_date", asked}
+
+
+def test_counts_are_exact_to_four_and_half_octaves_above() -> None:
+    assert round_counts(np.arange(7)).tolist() == [0, 1, 2, 3, 4, 6, 6]
+    assert round_counts(np.array([1000, 1_000_000])).tolist() == [1024, 1048576]
+    assert set(round_counts(np.arange(100_000)).tolist()) == {0, 1, 2, 3, 4} | {
+        round(2 ** (k / 2)) for k in range(5, 34)
+    }
+
+
+def test_the_shipped_model_is_of_the_shipped_schema_and_round_trips() -> None:
+    assert MatchModel.from_json(MODEL.to_json(), PERSON_SCHEMA).to_json() == MODEL.to_json()
+    for groups in MODEL.fields.values():
+        for weights in groups.values():
+            assert weights.m.sum() == pytest.approx(1, abs=0.01)
+            assert weights.u0.sum() == pytest.approx(1, abs=0.01)

@@ -1,0 +1,214 @@
+"""A search finds the person among the crowd, says how sure each field is, and gives no more away than it must."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from matching.encoding import FieldWarning, client_warnings, encode_client
+from matching.errors import FieldValueError, SchemaMismatchError
+from matching.keys import FieldKeys
+from matching.question import CLASSES_PER_ANSWER, HANDLES_PER_ANSWER, Client
+from matching.schema import PERSON_SCHEMA
+from matching.search import (
+    DATE_1,
+    DATE_FAR,
+    DATE_SAME,
+    DATE_YEAR,
+    DATE_YEAR_OTHER_DAY,
+    DATE_YEAR_SWAPPED,
+    PLACE_DIFFERENT,
+    PLACE_RELATED,
+    PLACE_SAME,
+    PLACE_SAME_REGENCY,
+    SEX_DIFFERENT,
+    SEX_SAME,
+    field_levels,
+    search,
+)
+from matching.weights import load_model
+from tests.people import KEYS, SECRET, TODAY, Row, build, crowd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matching.index import EncodedIndex
+
+MODEL = load_model()
+DJOKO = Client("Djoko Soesilo", "L", "1958", "Kebumen", "Siti Aminah")
+
+
+def _index(tmp_path: Path, *persons: Row) -> EncodedIndex:
+    index, _ = build(tmp_path / "g", [*crowd(3000), *persons])
+    return index
+
+
+def _level(tmp_path: Path, field: str, stored: str | None, asked: str | None) -> int:
+    """Agreement level of one stored value with one asked value."""
+    values = {"name": "Slamet", "sex": None, "birth_date": None, "birthplace": None, "mother_name": None}
+    row = {**values, field: stored}
+    index, _ = build(tmp_path / "one", [("1", *row.values())])
+    question = {**values, field: asked}
+    client = Client(
+        str(question["name"]), question["sex"], question["birth_date"], question["birthplace"], question["mother_name"]
+    )
+    levels = field_levels(index, encode_client(client, KEYS, TODAY), MODEL, field)
+    return int(levels[index.array("rows")[0, PERSON_SCHEMA.field_names.index(field)]])
+
+
+@pytest.mark.parametrize(
+    "registered",
+    ["JOKO SUSILO", "DJOKO SOESILO", "SUSILO JOKO", "JOKO SUSILA", "H. JOKO SUSILO, S.PD", "JOKO SUSILO WIBOWO"],
+)
+def test_an_old_spelling_finds_its_person_first(tmp_path: Path, registered: str) -> None:
+    index = _index(tmp_path, ("HOME", registered, "L", "1958-04-03", "KEBUMEN", "SITI AMINAH"))
+    result = search(index, encode_client(DJOKO, KEYS, TODAY), MODEL)
+    assert index.record_id(result.candidates[0][1]) == "HOME"
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "level"),
+    [
+        ("1958-04-03", "1958-04-03", DATE_SAME),
+        ("1958-04-03", "1958-03-04", DATE_YEAR_SWAPPED),
+        ("1958-04-03", "1958-08-20", DATE_YEAR_OTHER_DAY),
+        ("1958-04-03", "1958", DATE_YEAR),
+        ("1958-07-01", "1958-08-20", DATE_YEAR),  # 1 July is what registries write for "some day"
+        ("1959-04-03", "1958", DATE_1),
+        ("1990-04-03", "1958", DATE_FAR),
+        (None, "1958", 0),
+        ("1958", None, 0),
+    ],
+)
+def test_level_of_a_birth_date(tmp_path: Path, stored: str | None, asked: str | None, level: int) -> None:
+    assert _level(tmp_path, "birth_date", stored, asked) == level
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "level"),
+    [
+        ("KEBUMEN", "Kebumen", PLACE_SAME),
+        ("GOMBONG", "Kebumen", PLACE_SAME_REGENCY),  # a district of Kebumen
+        ("KOTA TANGERANG SELATAN", "Kabupaten Tangerang", PLACE_RELATED),
+        ("KEBUMEN", "Ende", PLACE_DIFFERENT),
+        ("KEBUMEN", None, 0),
+        (None, "Kebumen", 0),
+    ],
+)
+def test_level_of_a_birthplace(tmp_path: Path, stored: str | None, asked: str | None, level: int) -> None:
+    assert _level(tmp_path, "birthplace", stored, asked) == level
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "level"), [("L", "L", SEX_SAME), ("L", "P", SEX_DIFFERENT), (None, "P", 0)]
+)
+def test_level_of_sex(tmp_path: Path, stored: str | None, asked: str, level: int) -> None:
+    assert _level(tmp_path, "sex", stored, asked) == level
+
+
+def test_names_agree_more_the_more_of_them_agrees(tmp_path: Path) -> None:
+    order = ["SUNARTI", "JOKO", "SUSILO", "JOKO SUSILO WIBOWO", "JOKO SUSILO"]
+    weights = []
+    for i, name in enumerate(order):
+        room = tmp_path / str(i)
+        room.mkdir()
+        level = _level(room, "name", name, "Djoko Soesilo")
+        groups = MODEL.fields["name"]["2"]
+        weights.append(float(np.log2(groups.m[level] / groups.u0[level])))
+    assert weights == sorted(weights)
+    assert weights[0] < 0 < weights[-1]
+
+
+def test_an_initial_agrees_with_the_name_it_may_stand_for(tmp_path: Path) -> None:
+    (tmp_path / "same").mkdir()
+    (tmp_path / "other").mkdir()
+    fitting = _level(tmp_path / "same", "name", "JOKO SUSILO", "Joko S.")
+    unfitting = _level(tmp_path / "other", "name", "JOKO WIBOWO", "Joko S.")
+    assert fitting > unfitting
+
+
+def test_counts_of_every_field_add_up_to_the_registry(tmp_path: Path) -> None:
+    index, _ = build(tmp_path / "g", crowd(40))  # so few that rounding leaves most counts exact
+    evidence = search(index, encode_client(DJOKO, KEYS, TODAY), MODEL).evidence
+    sex = PERSON_SCHEMA.field_names.index("sex")
+    assert abs(int(evidence.histograms[sex].sum()) - 40) <= 8
+
+
+def test_classes_count_what_a_plain_loop_counts(tmp_path: Path) -> None:
+    index = _index(tmp_path, *[(f"T{i}", "JOKO SUSILO", "L", "1958-04-03", "KEBUMEN", "SITI AMINAH") for i in range(3)])
+    query = encode_client(DJOKO, KEYS, TODAY)
+    result = search(index, query, MODEL)
+    levels = [field_levels(index, query, MODEL, name) for name in PERSON_SCHEMA.field_names]
+    rows = index.array("rows")
+    everyone = [tuple(int(levels[f][rows[i, f]]) for f in range(rows.shape[1])) for i in range(index.size)]
+    first = tuple(int(level) for level in result.evidence.class_levels[0])
+    assert everyone.count(first) == result.evidence.class_counts[0] == 3
+
+
+def test_an_answer_holds_few_handles_and_classes(tmp_path: Path) -> None:
+    index = _index(tmp_path)
+    result = search(index, encode_client(Client("Siti"), KEYS, TODAY), MODEL)
+    assert len(result.candidates) <= HANDLES_PER_ANSWER
+    assert len(result.evidence.class_counts) <= CLASSES_PER_ANSWER
+
+
+def test_another_epoch_is_refused_before_any_arithmetic(tmp_path: Path) -> None:
+    index = _index(tmp_path)
+    later = encode_client(DJOKO, FieldKeys.derive(SECRET, PERSON_SCHEMA, 2), TODAY)
+    with pytest.raises(SchemaMismatchError, match=r"epoch 1.*epoch 2"):
+        search(index, later, MODEL)
+
+
+def test_a_deadline_stops_a_search(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        search(_index(tmp_path), encode_client(DJOKO, KEYS, TODAY), MODEL, check=stop)
+
+
+def test_under_another_key_the_same_client_looks_like_nobody(tmp_path: Path) -> None:
+    """What an outsider without the key could do with a stolen index: no better than chance."""
+    index = _index(tmp_path, ("HOME", "JOKO SUSILO", "L", "1958-04-03", "KEBUMEN", "SITI AMINAH"))
+    foreign = FieldKeys.derive(SECRET[::-1], PERSON_SCHEMA, 1)
+    result = search(index, encode_client(DJOKO, foreign, TODAY), MODEL)
+    home = index.size - 1
+    assert home not in [row for _, row in result.candidates]
+
+
+@pytest.mark.parametrize(
+    ("client", "field"),
+    [
+        (Client("  ...  "), "name"),
+        (Client("محمد"), "name"),
+        (Client("Slamet", born="1958-02-31"), "birth_date"),
+        (Client("Slamet", born="sometime"), "birth_date"),
+        (Client("Slamet", sex="banana"), "sex"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_without_the_value(client: Client, field: str) -> None:
+    with pytest.raises(FieldValueError) as caught:
+        encode_client(client, KEYS, TODAY)
+    assert caught.value.field in {field, "born"}
+    assert "banana" not in str(caught.value)
+    assert "sometime" not in str(caught.value)
+
+
+def test_what_helps_less_than_it_seems_is_a_warning() -> None:
+    assert client_warnings(replace(DJOKO, birthplace="Atlantis Raya")) == (FieldWarning("birthplace", "unknown_place"),)
+    assert client_warnings(DJOKO) == ()
+    assert client_warnings(Client("A. B.")) == (FieldWarning("name", "only_initials"),)
+
+
+def test_a_ten_thousand_letter_name_is_encoded_in_bounds() -> None:
+    query = encode_client(Client("Slamet " * 2000), KEYS, TODAY)
+    assert len(query.name.tokens) <= 6
+
+
+def test_a_client_never_prints() -> None:
+    assert "Djoko" not in repr(DJOKO)
+    assert "Kebumen" not in repr(DJOKO)
+    assert "uint64" not in repr(encode_client(DJOKO, KEYS, TODAY))
