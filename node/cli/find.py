@@ -215,6 +215,8 @@ def _tell_person(texts: Texts, events: Iterator[Finding], home: NodeHome) -> int
     ended = _watch(console, board, events)
     if isinstance(ended, Failed):
         return _fail(texts, ended, home, as_document=False)
+    if not console.is_terminal:
+        console.print()  # Live ends its line on a terminal only
     console.print(conclusion(console, texts, ended, accepted.provinces, accepted.province))
     return OUTCOME_CODES[ended.outcome]
 

@@ -27,6 +27,7 @@ BAR_CELLS: Final = 30
 FOR_CELLS: Final = 24
 AGAINST_CELLS: Final = 12
 WORTH_A_ROW: Final = 0.001  # provinces below this share one row
+WORTH_A_CALL: Final = 0.01  # candidates below this are not worth anybody's time
 WORTH_A_WORD: Final = 0.05  # provinces below this are not called possible
 EXACT_COUNT: Final = 4  # larger counts come rounded to half octaves
 CODES_SHOWN: Final = 2
@@ -111,14 +112,13 @@ def conclusion(
     block = "\N{FULL BLOCK}" if console.encoding.startswith("utf") else "#"
     parts: list[RenderableType] = [Text(), _verdict(texts, concluded, names, own)]
     parts += [Text(), _heading(texts("head.ranking")), _ranking(texts, concluded, names, block)]
+    likely = [find for find in concluded.finds if find.probability >= WORTH_A_CALL]
+    if likely:
+        parts += [Text(), _heading(texts("head.finds")), _finds(texts, likely, names)]
     if concluded.finds:
-        parts += [Text(), _heading(texts("head.finds")), _finds(texts, concluded.finds, names)]
         best = concluded.finds[0]
-        parts += [
-            Text(),
-            _heading(texts("head.why", province=names[best.province])),
-            _reasons(texts, best, block),
-        ]
+        key = "head.why" if best.province == concluded.province else "head.nearest"
+        parts += [Text(), _heading(texts(key, province=names[best.province])), _reasons(texts, best, block)]
     return Group(*parts)
 
 
@@ -185,7 +185,7 @@ def _ranking(texts: Texts, concluded: Concluded, names: Mapping[str, str], block
     return table
 
 
-def _finds(texts: Texts, finds: tuple[Find, ...], names: Mapping[str, str]) -> RenderableType:
+def _finds(texts: Texts, finds: list[Find], names: Mapping[str, str]) -> RenderableType:
     table = _plain_table(show_header=False)
     table.add_column(justify="right", width=2, no_wrap=True)
     table.add_column(min_width=20, max_width=26)

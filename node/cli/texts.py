@@ -22,10 +22,10 @@ _ID: Final[dict[str, str]] = {
     "field.father_name": "nama ayah",
     # asking field by field
     "prompt.intro": "Isi yang diketahui saja. Kosongkan (tekan Enter) bila tidak diketahui.",
-    "prompt.name": "Nama, seperti yang disebut klien (boleh ejaan lama, alias, singkatan)",
-    "prompt.sex": "Jenis kelamin: L atau P",
-    "prompt.birth_date": "Lahir: 17-8-1958, 1958, 1955-1960, 1958~3, 'umur 63 th'",
-    "prompt.birthplace": "Tempat lahir: kabupaten atau kota, boleh kecamatan",
+    "prompt.name": "Nama, seperti yang disebut (boleh ejaan lama, alias, singkatan)",
+    "prompt.sex": "Jenis kelamin (L atau P)",
+    "prompt.birth_date": "Lahir (17-8-1958, 1958, 1955-1960, 1958~3, umur 63 th)",
+    "prompt.birthplace": "Tempat lahir (kabupaten atau kota, boleh kecamatan)",
     "prompt.mother_name": "Nama ibu kandung",
     "prompt.father_name": "Nama ayah",
     "prompt.name_needed": "Nama harus diisi.",
@@ -131,6 +131,7 @@ _ID: Final[dict[str, str]] = {
     "find.many": "sekitar {count} orang",
     "find.code": "kode {code}",
     "head.why": "Mengapa {province}? Bobot dalam bit: + mendukung, - menentang",
+    "head.nearest": "Yang paling mirip, di {province}. Bobot dalam bit: + mendukung, - menentang",
     "why.sum": "jumlah",
     # the command's own help
     "help": (
@@ -140,7 +141,8 @@ _ID: Final[dict[str, str]] = {
     ),
     "help.exit": (
         "Kode keluar: 0 provinsi asal ditemukan, 10 belum pasti, 11 tidak terdaftar, 12 belum lengkap (ada provinsi "
-        "yang tidak menjawab), 65 isian salah, 69 simpul tidak berjalan, 74 tidak bisa dicatat, 75 simpul sibuk, 77 tidak diizinkan."
+        "yang tidak menjawab), 65 isian salah, 69 simpul tidak berjalan, 74 tidak bisa dicatat, 75 simpul sibuk, "
+        "77 tidak diizinkan."
     ),
     "help.name": "Nama seperti yang disebut. Terlihat di daftar proses.",
     "help.sex": "L (laki-laki) atau P (perempuan).",
@@ -188,10 +190,10 @@ _EN: Final[dict[str, str]] = {
     "field.mother_name": "mother's name",
     "field.father_name": "father's name",
     "prompt.intro": "Fill in what is known. Leave empty (press Enter) what is not.",
-    "prompt.name": "Name, as the client says it (old spelling, alias, initials are fine)",
-    "prompt.sex": "Sex: L (male) or P (female)",
-    "prompt.birth_date": "Born: 17-8-1958, 1958, 1955-1960, 1958~3, 'age 63'",
-    "prompt.birthplace": "Birthplace: regency or city, a district will do",
+    "prompt.name": "Name, as spoken (old spelling, alias, initials are fine)",
+    "prompt.sex": "Sex (L: male, P: female)",
+    "prompt.birth_date": "Born (17-8-1958, 1958, 1955-1960, 1958~3, age 63)",
+    "prompt.birthplace": "Birthplace (regency or city, a district will do)",
     "prompt.mother_name": "Mother's name",
     "prompt.father_name": "Father's name",
     "prompt.name_needed": "A name is needed.",
@@ -291,6 +293,7 @@ _EN: Final[dict[str, str]] = {
     "find.many": "about {count} persons",
     "find.code": "code {code}",
     "head.why": "Why {province}? Weight in bits: + speaks for it, - against it",
+    "head.nearest": "The most alike, in {province}. Weight in bits: + speaks for it, - against it",
     "why.sum": "sum",
     "help": (
         "Find a client's home province: ask every province at once.\n\n"
@@ -299,7 +302,8 @@ _EN: Final[dict[str, str]] = {
     ),
     "help.exit": (
         "Exit codes: 0 home province found, 10 not certain yet, 11 not registered, 12 incomplete (a province did not "
-        "answer), 65 a value is wrong, 69 no node is running, 74 cannot be recorded, 75 the node is busy, 77 not allowed."
+        "answer), 65 a value is wrong, 69 no node is running, 74 cannot be recorded, 75 the node is busy, "
+        "77 not allowed."
     ),
     "help.name": "Name as spoken. Can be seen in the process list.",
     "help.sex": "L (male) or P (female).",

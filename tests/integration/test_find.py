@@ -228,8 +228,8 @@ def test_without_arguments_it_asks_shows_what_it_understood_and_sends_when_told(
         ("Nama harus diisi", "Joko Susilo"),
         ("Jenis kelamin", "kucing"),
         ("bukan L (laki-laki)", "L"),
-        ("Lahir:", "1958~3"),
-        ("Tempat lahir:", "Kebumen"),
+        ("Lahir (", "1958~3"),
+        ("Tempat lahir (", "Kebumen"),
         ("Nama ibu kandung", "Siti Aminah"),
         ("Nama ayah", ""),
         ("Kirim pertanyaan", "y"),
@@ -249,7 +249,7 @@ def test_what_is_not_agreed_to_is_not_sent(ours: Node) -> None:
     before = len(ours.audit())
     terminal = Terminal(ours, "--lang", "en")
     for prompt, reply in (
-        ("Name, as", "Joko"), ("Sex:", ""), ("Born:", ""), ("Birthplace:", ""), ("Mother's", ""), ("Father's", ""),
+        ("Name, as", "Joko"), ("Sex (", ""), ("Born (", ""), ("Birthplace (", ""), ("Mother's", ""), ("Father's", ""),
         ("Send the question", "n"),
     ):  # fmt: skip
         terminal.wait_for(prompt)

@@ -132,6 +132,14 @@ def test_weight_against_stands_left_of_the_axis_and_weight_for_right_of_it() -> 
     assert "+14,2" in name_right
 
 
+def test_the_most_alike_of_a_client_without_a_home_is_not_called_the_home() -> None:
+    faint = replace(NOT_REGISTERED, finds=(Find("33", 1, 0.004, (CODE,), {"name": 2.7}),))
+    text = page(faint)
+    assert "Yang paling mirip, di Jawa Tengah." in text
+    assert "Mengapa" not in text
+    assert CODE not in text
+
+
 def test_a_missing_value_is_not_a_weight_of_zero() -> None:
     line = line_of(page(FOUND), "jenis kelamin")
     assert "tidak diketahui" in line
