@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from matching.question import EncodedQuery, Evidence
     from matching.weights import MatchModel
 
-ASKABLE: Final = ("birth_date", "mother_name", "birthplace", "name")  # registries seldom hold the father's name
+ASKABLE: Final = ("birth_date", "mother_name", "birthplace")  # registries seldom hold the father's name
+
+MIN_GAIN_BITS: Final = 0.5  # a question that tells less is not worth a troubled person's patience
 
 
 class Outcome(StrEnum):
@@ -146,10 +148,12 @@ def next_question(model: MatchModel, query: EncodedQuery) -> str | None:
             continue
         best = max(_expected_bits(weights.m, weights.u0) for weights in groups.values())
         group = question_group(query, name)
+        if group is not None and name != "birth_date":
+            continue  # who has said a name or a place has said what they know; a date can be asked for in full
         known = _expected_bits(groups[group].m, groups[group].u0) if group is not None else 0.0
         gains[name] = (best - known) * model.scales[name]
-    name = max(gains, key=lambda field: gains[field])
-    return name if gains[name] > 0.5 else None
+    name = max(gains, key=lambda field: gains[field], default=None)
+    return name if name is not None and gains[name] > MIN_GAIN_BITS else None
 
 
 def _expected_bits(m: np.typing.NDArray[np.float64], u0: np.typing.NDArray[np.float64]) -> float:
