@@ -152,8 +152,8 @@ def next_question(model: MatchModel, query: EncodedQuery) -> str | None:
             continue  # who has said a name or a place has said what they know; a date can be asked for in full
         known = _expected_bits(groups[group].m, groups[group].u0) if group is not None else 0.0
         gains[name] = (best - known) * model.scales[name]
-    name = max(gains, key=lambda field: gains[field], default=None)
-    return name if name is not None and gains[name] > MIN_GAIN_BITS else None
+    best_field = max(gains, key=lambda field: gains[field], default=None)
+    return best_field if best_field is not None and gains[best_field] > MIN_GAIN_BITS else None
 
 
 def _expected_bits(m: np.typing.NDArray[np.float64], u0: np.typing.NDArray[np.float64]) -> float:
