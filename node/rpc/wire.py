@@ -410,6 +410,9 @@ def _read_answered(answered: pb.Answered, schema: LinkageSchema) -> Answered:
     _require(len(answered.classes) == CLASSES_PER_ANSWER, "classes", f"must be {CLASSES_PER_ANSWER}")
     used = [each for each in answered.classes if each.count]
     _require(used == list(answered.classes[: len(used)]), "classes", "an unused one stands before a used one")
+    # A class of an empty registry would weigh infinitely much; rounding to half octaves adds less than a fifth.
+    held = all(each.count <= 2 * answered.registry_size for each in used)
+    _require(held, "classes.count", "more persons than the registry holds")
     levels = np.zeros((len(used), len(schema.fields)), dtype=np.uint8)
     for row, each in enumerate(used):
         _require(len(each.levels) == len(schema.fields), "classes.levels", "must be one byte per field")

@@ -288,6 +288,7 @@ def _retry(message: pb.AskResponse) -> None:
         (_answer_with(_gap), "classes"),
         (_answer_with(_level), "classes.levels"),
         (_answer_with(lambda m: setattr(m.answered.classes[0], "levels", bytes(5))), "classes.levels"),
+        (_answer_with(lambda m: setattr(m.answered, "registry_size", 0)), "classes.count"),
         (_answer_with(lambda m: m.answered.handles.add()), "handles"),
         (_answer_with(lambda m: setattr(m.answered.handles[0], "handle", bytes(15))), "handles.handle"),
         (_answer_with(_class_index), "handles.class_index"),
