@@ -109,6 +109,28 @@ def match(registry: Path, queries: Path, truth: Path | None, out: Path, threads:
     click.echo(f"{len(matches):,} of {asked.height:,} queries answered in {asked_s:.1f} s; results are in {out}")
 
 
+@bench.command()
+@click.option("--out", type=_FILE, required=True, help="Model file to write.")
+@click.option("--persons", type=click.IntRange(min=1000), default=100_000, show_default=True, help="Per profile.")
+@click.option("--clients", type=click.IntRange(min=100), default=3_000, show_default=True, help="Per profile.")
+@click.option("--seed", type=click.IntRange(min=0), default=9_000, show_default=True, help="Same seed, same table.")
+def train(out: Path, persons: int, clients: int, seed: int) -> None:
+    """Train a weight table on made-up populations, one per profile.
+
+    The table that ships is matching/data/model.json. Measure it on other seeds: a table flatters its own.
+    """
+    from benchmarks.train import PROFILES, Training  # noqa: PLC0415 - numba is not needed for --help
+    from benchmarks.train import train as run  # noqa: PLC0415
+    from node.files import write_atomic  # noqa: PLC0415
+
+    with _progress() as progress:
+        task = progress.add_task("clients", total=2 * clients * len(PROFILES))
+        model = run(Training(persons, clients, seed), lambda done: progress.advance(task, done))
+    write_atomic(out, model.to_json().encode("ascii"), replace=True)
+    scales = ", ".join(f"{name} {scale:.2f}" for name, scale in model.scales.items())
+    click.echo(f"{out}: scales {scales}; temperature {model.temperature:.2f}; seed {seed}")
+
+
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))
