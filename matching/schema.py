@@ -61,10 +61,15 @@ class FieldSpec:
 
 @dataclass(frozen=True)
 class LinkageSchema:
-    """Fields in order, with the version of the normalisation rules they were encoded under."""
+    """Fields in order, with the normalisation they were encoded under.
+
+    rules_version: raised whenever a rule of normalisation or encoding changes what comes out.
+    tables: SHA-256 over the shipped tables that rules read; two provinces with other tables would encode unlike.
+    """
 
     name: str
     rules_version: int
+    tables: str
     fields: tuple[FieldSpec, ...]
 
     def __post_init__(self) -> None:
@@ -112,11 +117,16 @@ def describe(fingerprint: bytes, epoch: int) -> str:
     return f"schema {fingerprint.hex()[:16]} epoch {epoch}"
 
 
+# Checked by a test against matching/data: whoever changes a table changes the fingerprint, or sees the test fail.
+TABLES_SHA256 = "5e8998d043bb4530599fc88bccc225301dcf36d480b2aaf959f75ea25e42b205"
+
+
 def _person_schema() -> LinkageSchema:
     name = {"kind": FieldKind.NAME, "filter_bits": 512, "gram_positions": 3, "token_positions": 6}
     return LinkageSchema(
         name="id-person",
         rules_version=1,
+        tables=TABLES_SHA256,
         fields=(
             FieldSpec("name", levels=34, **name),  # type: ignore[arg-type]
             FieldSpec("mother_name", levels=34, **name),  # type: ignore[arg-type]

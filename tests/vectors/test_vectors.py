@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,24 @@ from matching.index import half_weights
 from matching.kernels import name_levels, token_similarity
 from matching.keys import PURPOSES, FieldKeys
 from matching.phonetics import token_forms, wide_sound
-from matching.schema import PERSON_SCHEMA
+from matching.schema import PERSON_SCHEMA, TABLES_SHA256
 from matching.training import INITIAL_SIMILARITY, name_cells, token_table
 from tests.vectors import plain
 
 SECRET = bytes.fromhex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
 KEYS = FieldKeys.derive(SECRET, PERSON_SCHEMA, 1)
 PINNED = json.loads((Path(__file__).parent / "known_answers.json").read_text())
+NORMALISATION_TABLES = [
+    "name_abbreviations.tsv",
+    "name_bigrams.tsv",
+    "name_sounds.tsv",
+    "name_tokens.tsv",
+    "regions.tsv",
+    "regions_districts.tsv",
+    "regions_names.tsv",
+    "regions_splits.tsv",
+    "titles.tsv",
+]
 TOKENS = ["soesilo", "susilo", "djoko", "joko", "muhammad", "aminah", "yanto", "yanti", "s", "w", "abdurrahman", "ni"]
 
 
@@ -57,6 +70,14 @@ def test_filter_of_a_token_is_the_plain_one(field: str, token: str) -> None:
     mask = FilterEncoder(PERSON_SCHEMA.field(field), KEYS).any(token)
     assert mask.to_bytes(64, "little") == plain.filter_bytes(_plain_bits(field, token))
     assert filter_words([mask]).astype("<u8").tobytes() == plain.filter_bytes(_plain_bits(field, token))
+
+
+def test_the_fingerprint_covers_the_tables_that_the_rules_read() -> None:
+    digest = hashlib.sha256()
+    for name in NORMALISATION_TABLES:
+        content = (resources.files("matching") / "data" / name).read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    assert digest.hexdigest() == TABLES_SHA256, "a table changed: put this digest into matching/schema.py"
 
 
 def test_schema_and_encodings_are_the_pinned_ones() -> None:
