@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -40,10 +40,13 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     await asyncio.to_thread(warm_up, runtime)
-    server = ExchangeServer(runtime)
-    await server.start()
-    local = await serve_local(runtime)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runtime.peers.close)
+        server = ExchangeServer(runtime)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        local = await serve_local(runtime)
+        stack.push_async_callback(local.close)
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
@@ -54,10 +57,8 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
                 _log.info("readiness", **{each.name: each.problem or "ok" for each in latest})
             probes = latest
             await _wait(stopping, PROBE_EVERY_S)
-    finally:
-        await server.stop()
-        await local.close()
-        await runtime.peers.close()
+        _log.info("stopping")
+        await server.set_ready(ready=False)
 
 
 @contextmanager

@@ -21,7 +21,9 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         made.node("35", crowd(300, seed=35))
         made.node("36", crowd(200, seed=36))
         for code in ("33", "35", "36"):
-            made.nodes[code].start()
+            made.nodes[code].launch()
+        for code in ("33", "35", "36"):
+            made.nodes[code].wait_until_ready()
         yield made
     finally:
         made.stop()

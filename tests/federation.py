@@ -147,8 +147,15 @@ class Node:
 
     def start(self) -> None:
         """Start the node's process and wait until it says that it serves."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
         with (self.home.root / "log").open("ab") as log:
             self.process = subprocess.Popen(self.command("serve"), stdout=subprocess.PIPE, stderr=log, text=True)
+
+    def wait_until_ready(self) -> None:
+        assert self.process is not None
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline()
         assert self.ready_line, f"the node of {self.code} did not start:\n{self.log}"

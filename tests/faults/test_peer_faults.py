@@ -108,10 +108,10 @@ async def test_certificate_that_expires_on_an_open_connection_is_refused_at_the_
     federation: Federation, asked: Node
 ) -> None:
     node = federation.node("32")
-    federation.certify(node, at=now() - timedelta(days=1, seconds=-4), days=1)
+    federation.certify(node, at=now() - timedelta(days=1, seconds=-6), days=1)
     async with channel_of(federation, asked, as_node=node) as channel:
         await call(channel, HEALTH_CHECK, b"")
-        ends_at = now() + timedelta(seconds=5)
+        ends_at = now() + timedelta(seconds=6)
         await until(lambda: now() >= ends_at)
         status, text = await refused_with(channel, HEALTH_CHECK, b"")
     assert status is grpc.StatusCode.UNAUTHENTICATED
@@ -387,6 +387,17 @@ def test_second_server_of_one_folder_is_refused(own: Node) -> None:
         assert "is serving" in done.stderr
         assert own.process is not None
         assert own.process.poll() is None
+
+
+def test_folder_open_to_others_is_one_clear_line_and_the_port_is_free_again(own: Node) -> None:
+    own.home.root.chmod(0o755)
+    done = own.run("serve")
+    assert done.returncode == 78
+    assert f"{own.home.root} is open to other users" in done.stderr
+    assert "Traceback" not in done.stderr
+    own.home.root.chmod(0o700)
+    with own.running():
+        assert own.ready_line
 
 
 @contextmanager
