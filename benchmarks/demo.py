@@ -64,8 +64,8 @@ _HEADINGS: Final = {
 KINDS: Final[tuple[tuple[str, float], ...]] = (
     ("old spelling", 4 / 30),
     ("wrong year", 4 / 30),
-    ("one-word name", 6 / 30),
-    ("in no registry", 8 / 30),
+    ("one word", 6 / 30),
+    ("unregistered", 8 / 30),
     ("other", 8 / 30),
 )
 
@@ -218,12 +218,12 @@ def kind_of(row: Mapping[str, Any]) -> str:
     """Return the kind of a client, from what was done to their description."""
     operations = (row["operations"] or "").split(";")
     if row["province"] is None:
-        return "in no registry"
+        return "unregistered"
     if "name:old_spelling" in operations:
         return "old spelling"
     if "dob:year_off" in operations:
         return "wrong year"
-    return "one-word name" if " " not in (row["name"] or "") else "other"
+    return "one word" if " " not in (row["name"] or "") else "other"
 
 
 def _wanted(clients: int) -> list[tuple[str, int]]:

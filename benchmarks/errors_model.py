@@ -92,6 +92,9 @@ _TITLE: Final = re.compile(r"^(h|hj|hi|drs|dra|ir|dr)\.? ", re.IGNORECASE)
 _PATRONYM: Final = re.compile(r" (bin|binti|bt)\b.*", re.IGNORECASE)
 
 
+_OLD_SIGNS: Final = re.compile(r"oe|tj|dj|sj|ch|^nj")
+
+
 def spelling_1947(token: str) -> str:
     """Return a token in the spelling of 1947: tj, dj, nj, sj, ch, j for y; u stays."""
     marked = token.replace("sy", "§s").replace("kh", "§k").replace("ny", "§n").replace("c", "tj")
@@ -106,9 +109,14 @@ def spelling_1901(token: str) -> str:
 
 
 def spelling_today(token: str) -> str:
-    """Return a token of an old spelling in today's."""
+    """Return a token of an old spelling in today's; one without a sign of the old spelling as it is.
+
+    nj alone is a sign at the start only: Sanjaya and Panjaitan are modern.
+    """
+    if not _OLD_SIGNS.search(token):
+        return token
     today = token.replace("oe", "u").replace("tj", "c").replace("sj", "sy").replace("nj", "ny").replace("ch", "kh")
-    return re.sub(r"(?<!d)j", "y", today).replace("dj", "j") if today != token or "dj" in token else token
+    return re.sub(r"(?<!d)j", "y", today).replace("dj", "j")
 
 
 def slip(rng: np.random.Generator, text: str) -> str:

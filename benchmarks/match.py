@@ -76,12 +76,11 @@ def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
         raise ConfigError(f"{path} is not a CSV file in UTF-8 with as many values in every row") from None
     absent, strange = set(columns) - set(table.columns), set(table.columns) - set(columns)
     if absent or strange:
-        parts = [
-            f"{what} {', '.join(sorted(names))}"
-            for what, names in (("lacks", absent), ("has unknown", strange))
-            if names
-        ]
-        raise ConfigError(f"{path}: {' and '.join(parts)}", hint=f"columns are {', '.join(columns)}")
+        # Counted, not named: without a header, the first row is a person.
+        raise ConfigError(
+            f"{path}: {len(absent)} columns are missing, {len(strange)} are unknown",
+            hint=f"columns are {', '.join(columns)}",
+        )
     if not table.height:
         raise ConfigError(f"{path} has a header and no rows")
     return table.select(pl.col(columns).replace("", None))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -378,7 +379,7 @@ class _Writer:
         self._rng = rng
         self._model = model
         self._capitals = capitals
-        self._modern, self._old, self._oldest = _spellings(capitals=capitals)
+        self._vocabulary = _written(capitals=capitals)
 
     def _strings(self, names: Ids, spelling: Ids | None = None) -> pl.Series:
         """Join tokens; spelling: per token 0 = modern, 1 = of 1947, 2 = of 1901."""
@@ -388,15 +389,21 @@ class _Writer:
             if not (tokens != NO_TOKEN).any():
                 break
             index = pl.Series(np.where(tokens == NO_TOKEN, 0, tokens))
-            column = self._modern.gather(index)
+            column = self._vocabulary.gather(index)
             if spelling is not None:
-                for kind, table in ((1, self._old), (2, self._oldest)):
-                    rows = np.flatnonzero(spelling[:, at] == kind)
+                for kind, respell in ((1, spelling_1947), (2, spelling_1901)):
+                    rows = np.flatnonzero(spelling[:, at] * (tokens != NO_TOKEN) == kind)
                     if len(rows):
-                        column = column.scatter(rows, table.gather(pl.Series(tokens[rows])))
+                        column = column.scatter(rows, self._respelt(tokens[rows], respell))
             columns.append(column.set(pl.Series(tokens == NO_TOKEN), None).alias(f"t{at}"))
         joined = pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True))
         return joined.to_series().alias("name")
+
+    def _respelt(self, tokens: Ids, respell: Callable[[str], str]) -> pl.Series:
+        distinct, at = np.unique(tokens, return_inverse=True)
+        forms = pl.Series([respell(self._model.vocabulary[token]) for token in distinct], dtype=pl.String)
+        written = forms.str.to_uppercase() if self._capitals else forms.str.to_titlecase()
+        return written.gather(pl.Series(at))
 
     def plain(self, names: Ids) -> pl.Series:
         """Return the names as their bearers say them."""
@@ -452,17 +459,13 @@ class _Writer:
 
 
 _PATRONYMIC: Final = [CUSTOM_NAMES.index(name) for name in ("sunda", "betawi", "sasak", "lampung", "umum", "madura")]
-_written_vocabulary: dict[bool, tuple[pl.Series, pl.Series, pl.Series]] = {}
 
 
-def _spellings(*, capitals: bool) -> tuple[pl.Series, pl.Series, pl.Series]:
-    """Return the vocabulary as written today, after 1947 and after 1901."""
-    if capitals not in _written_vocabulary:
-        words = pl.Series(name_model().vocabulary)
-        forms = (words, words.map_elements(spelling_1947, pl.String), words.map_elements(spelling_1901, pl.String))
-        first, second, third = (form.str.to_uppercase() if capitals else form.str.to_titlecase() for form in forms)
-        _written_vocabulary[capitals] = (first, second, third)
-    return _written_vocabulary[capitals]
+@cache
+def _written(*, capitals: bool) -> pl.Series:
+    """Return the vocabulary as a registry writes it."""
+    words = pl.Series(name_model().vocabulary)
+    return words.str.to_uppercase() if capitals else words.str.to_titlecase()
 
 
 # --- clients -----------------------------------------------------------------------------------------------------

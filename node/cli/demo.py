@@ -146,7 +146,7 @@ def _ask_all(console: Console, folder: DemoFolder, plan: DemoPlan, chosen: Seque
 
 def _table(answers: Sequence[DemoAnswer]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("client as described", width=34, no_wrap=True)
+    table.add_column("client as described", width=32, no_wrap=True)
     for name in ("kind", "found in", "truth", "answer"):
         table.add_column(name, no_wrap=True)
     table.add_column("ms", justify="right", no_wrap=True)
@@ -207,7 +207,8 @@ def _print_summary(console: Console, answers: Sequence[DemoAnswer], elapsed_s: f
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for label, value in lines:
         table.add_row(label, value)
-    console.print(Group(Text(), Text(f"Summary of {summary.clients} clients", style="bold"), table))
+    console.print()
+    console.print(Group(Text(f"Summary of {summary.clients} clients", style="bold"), table))
     return summary
 
 
