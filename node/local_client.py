@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -70,14 +70,15 @@ def ask_node(home: NodeHome, request: LocalRequest) -> Iterator[Finding]:
         connection.settimeout(request.timeout_s + GRACE_S)
         _connect(connection, home)
         try:
-            connection.sendall(request.as_line())
+            with suppress(BrokenPipeError, ConnectionResetError):  # refused before it was read: the reason follows
+                connection.sendall(request.as_line())
             with connection.makefile("rb") as stream:
                 yield from _events(stream, home)
         except TimeoutError:
             raise PeerTimeoutError(
                 "the node accepted the question and fell silent", hint="look at the node's log, then ask again"
             ) from None
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionResetError:
             raise _gone(home) from None
 
 

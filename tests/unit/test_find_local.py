@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from matching.question import Client
 from node.client_file import client_document
 from node.errors import ConfigError, PeerContractError, StoreError
 from node.findings import Accepted, Concluded, Failed, Finding, Heard, Warned
@@ -216,24 +217,31 @@ async def test_socket_is_for_its_owner_alone(home: NodeHome, world: World) -> No
 async def test_another_user_is_refused_even_if_the_files_let_them_in(home: NodeHome, world: World) -> None:
     async with serving(home, world.desk()):
         home.socket.chmod(0o666)
-        descriptor = os.open(home.root, os.O_PATH)
-        script = (
-            "import os, socket, sys\n"
-            "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-            f"connection = socket.socket(socket.AF_UNIX); connection.connect('/proc/self/fd/{descriptor}/node.sock')\n"
-            f"connection.sendall({LocalRequest(JOKO_AS_SAID).as_line()!r})\n"
-            "sys.stdout.write(connection.makefile().readline())\n"
-        )
         home.root.chmod(0o711)
+        script = (
+            "import os, sys\n"
+            "from pathlib import Path\n"
+            "from matching.question import Client\n"
+            "from node.home import NodeHome\n"
+            "from node.local_client import LocalRequest, ask_node\n"
+            "os.chdir(sys.argv[1]); os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+            "event, = ask_node(NodeHome(Path('.')), LocalRequest(Client(name='Joko')))\n"
+            "print(event.kind, event.exit)\n"
+        )
         asked = await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-I", "-S", "-c", script],
-            check=True, capture_output=True, text=True, pass_fds=[descriptor],
+            [sys.executable, "-c", script, str(home.root)],
+            check=True, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        os.close(descriptor)
-    event = json.loads(asked.stdout)
-    assert (event["kind"], event["exit"]) == ("AccessDeniedError", 77)
+    assert asked.stdout == "AccessDeniedError 77\n"
     assert world.asked == []
+
+
+async def test_a_question_too_long_is_told_so_though_it_was_never_read(home: NodeHome, world: World) -> None:
+    async with serving(home, world.desk()):
+        (event,) = await ask(home, LocalRequest(Client(name="J" * MAX_REQUEST_BYTES * 4)))
+    assert isinstance(event, Failed)
+    assert event.message == f"the question is over {MAX_REQUEST_BYTES} bytes"
 
 
 async def test_a_folder_open_to_others_is_not_served(home: NodeHome, world: World) -> None:
