@@ -6,6 +6,7 @@ clients are asked about through the node's own socket.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -141,6 +142,20 @@ class DemoFolder:
         """Return the signed list of members as the authority published it."""
         return self.root / "membership.json"
 
+    @property
+    def pool(self) -> Path:
+        """Return the file of all clients that were made up, with their truth."""
+        return self.root / "clients.csv"
+
+    def pool_clients(self, plan: DemoPlan) -> list[DemoClient]:
+        """Read all clients, those that nobody chose included, each found in the next province in turn."""
+        rows = pl.read_csv(self.pool, infer_schema=False).to_dicts()
+        turns = itertools.cycle(plan.provinces)
+        return [
+            DemoClient(row["query_id"], kind_of(row), row["province"], asked_by, _client(row))
+            for row, asked_by in zip(rows, turns, strict=False)
+        ]
+
     def plan(self) -> DemoPlan:
         """Read what the demo in this folder is made of. Raises ConfigError when there is none."""
         try:
@@ -195,7 +210,9 @@ def _write_registries(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
 
     recipe = Recipe(total, plan.clients * POOL_PER_CLIENT, "base", plan.seed, provinces=plan.provinces, equal=True)
     made = stream(recipe, keep)
-    return choose_clients(made.queries.join(made.truth, on="query_id").join(made.errors, on="query_id"), plan)
+    pool = made.queries.join(made.truth, on="query_id").join(made.errors, on="query_id")
+    pool.write_csv(folder.pool)
+    return choose_clients(pool, plan)
 
 
 def choose_clients(pool: pl.DataFrame, plan: DemoPlan) -> list[DemoClient]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+import polars as pl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +90,10 @@ _ORDER_NAMES: Final = {
     MALE: (("wayan", "putu", "gede"), ("made", "kadek", "nengah"), ("nyoman", "komang"), ("ketut",)),
     FEMALE: (("wayan", "putu", "luh"), ("made", "kadek", "nengah"), ("nyoman", "komang"), ("ketut",)),
 }
+_MARKERS: Final = (
+    "i", "ni", "gusti", "ida", "bagus", "ayu", "anak", "agung", "dewa", "desak", "wayan", "putu", "gede", "luh", "made",
+    "kadek", "nengah", "nyoman", "komang", "ketut", "lalu", "baiq",
+)  # fmt: skip
 _ORDER_SHARES: Final = (0.36, 0.31, 0.20, 0.13)
 _CASTES: Final = {  # tokens, share; the rest carry an order name
     MALE: ((("i", "gusti"), 0.05), (("ida", "bagus"), 0.02), (("anak", "agung"), 0.02), (("i", "dewa"), 0.02)),
@@ -163,31 +169,22 @@ class NameModel:
     """Token tables of every custom; draws names as rows of token numbers."""
 
     def __init__(self) -> None:
-        tokens = [row for row in read_table("matching", "name_tokens.tsv") if _usable(row["token"])]
-        self.vocabulary: list[str] = [row["token"] for row in tokens]
+        rows = [row for row in read_table("matching", "name_tokens.tsv") if _usable(row["token"])]
+        self.vocabulary: list[str] = [row["token"] for row in rows]
         self._number: dict[str, int] = {token: number for number, token in enumerate(self.vocabulary)}
-        self._counts = np.zeros((2, 4, len(tokens)))
-        for position, label in enumerate(("first", "mid", "last", "mono")):
-            for sex, letter in enumerate("fm"):
-                self._counts[sex, position] = [int(row[f"{letter}_{label}"]) for row in tokens]
-        # A lone M before another name stands for Muhammad; standing elsewhere it is an initial of anything.
-        if "m" in self._number:
-            self._counts[MALE, FIRST, self._number["m"]] *= 0.3
-        table = len(tokens)
         self._groups = self._read_groups()
-        self._rare = {sex: self._new_tokens(self._rare_names(sex)) for sex in (FEMALE, MALE)}
         self._bali = {
             sex: self._new_tokens([stem + end for stem in _BALI_STEMS for end in _BALI_ENDINGS[sex]])
             for sex in (FEMALE, MALE)
         }
-        for names in (*_ORDER_NAMES.values(), (("i", "ni", "gusti", "ida", "bagus", "ayu", "anak", "agung", "dewa"),)):
-            for group in names:
-                self._new_tokens(group)
-        self._new_tokens(("desak", "lalu", "baiq", "umbu", "rambu"))
-        grown = len(self.vocabulary) - table
-        self._counts = np.concatenate([self._counts, np.zeros((2, 4, grown))], axis=2)
+        self._new_tokens(_MARKERS)
+        self._counts = self._count(rows)
         self._provinces = self._read_provinces()
         self._modern = self._modernness()
+        self._javanese = np.array([len(token) > 3 and bool(_JAVANESE.search(token)) for token in self.vocabulary])
+        self._banjar = np.array([bool(_BANJAR.search(token)) for token in self.vocabulary])
+        # Last, beyond every table: rare names have no weights, they are drawn from their own pool.
+        self._rare = {sex: self._add_rare_names(sex) for sex in (FEMALE, MALE)}
         self._samplers: dict[tuple[Bearers, int], Sampler] = {}
         self._pairs: dict[Bearers, tuple[Floats, Floats]] = {}
         self._words = _word_shares()
@@ -205,21 +202,33 @@ class NameModel:
                 self.vocabulary.append(name)
         return np.array([self._number[name] for name in names], np.int32)
 
-    def _rare_names(self, sex: int) -> list[str]:
+    def _count(self, rows: Sequence[Mapping[str, str]]) -> Floats:
+        """How often each token of the vocabulary was seen: (sex, position, token)."""
+        counts = np.zeros((2, 4, len(self.vocabulary)))
+        for position, label in enumerate(("first", "mid", "last", "mono")):
+            for sex, letter in enumerate("fm"):
+                counts[sex, position, : len(rows)] = [int(row[f"{letter}_{label}"]) for row in rows]
+        # A lone M before another name stands for Muhammad; standing elsewhere it is an initial of anything.
+        counts[MALE, FIRST, self._number["m"]] *= 0.3
+        return counts
+
+    def _add_rare_names(self, sex: int) -> Ids:
         """Put names together from the parts of names that stand alone. The same list in every process."""
-        counts = self._counts[sex, ONLY]
-        known = [
-            (match.groups(), count)
-            for token, count in zip(self.vocabulary, counts, strict=False)  # tokens added since have no counts
-            if (match := _PARTS.match(token))
+        parts = [
+            (*match.groups(), count)
+            for token, count in zip(self.vocabulary, self._counts[sex, ONLY], strict=False)
+            if count and (match := _PARTS.match(token))
         ]
-        weights = np.cumsum([count for _, count in known])
+        heads, tails, counts = (pl.Series(column) for column in zip(*parts, strict=True))
+        weights = np.cumsum(counts)
         rng = np.random.Generator(np.random.PCG64(sex))
-        heads, tails = (
-            np.searchsorted(weights, rng.random(RARE_NAMES * 2) * weights[-1], side="right") for _ in range(2)
+        first, second = (
+            np.searchsorted(weights, rng.random(2 * RARE_NAMES) * weights[-1], side="right") for _ in range(2)
         )
-        made = (known[head][0][0] + known[tail][0][1] for head, tail in zip(heads, tails, strict=True))
-        return list(dict.fromkeys(name for name in made if name not in self._number))[:RARE_NAMES]
+        made = (heads.gather(first) + tails.gather(second)).unique(maintain_order=True)
+        names = [name for name in made.to_list() if name not in self._number][:RARE_NAMES]
+        self.vocabulary += names
+        return np.arange(len(self.vocabulary) - len(names), len(self.vocabulary), dtype=np.int32)
 
     def _read_groups(self) -> dict[tuple[str, int], list[tuple[int, ...]]]:
         groups: dict[tuple[str, int], list[tuple[int, ...]]] = {}
@@ -229,12 +238,12 @@ class NameModel:
         return groups
 
     def _read_provinces(self) -> dict[str, NDArray[np.float64]]:
-        found: dict[str, NDArray[np.float64]] = {}
+        found: defaultdict[str, Floats] = defaultdict(lambda: np.zeros((2, 4, len(self.vocabulary))))
         for row in read_table("matching", "name_tokens_by_province.tsv"):
             number = self._number.get(row["token"])
             if number is None:
                 continue
-            counts = found.setdefault(row["prov_code"], np.zeros((2, 4, len(self.vocabulary))))
+            counts = found[row["prov_code"]]
             for position, label in enumerate(("n_first", "n_mid", "n_last", "n_mono")):
                 counts["fm".index(row["sex"]), position, number] += int(row[label])
         return found
@@ -250,14 +259,6 @@ class NameModel:
             elif _MODERN.search(token):
                 modern[number] = 2.0
         return modern
-
-    @cached_property
-    def _javanese(self) -> NDArray[np.bool_]:
-        return np.array([bool(_JAVANESE.search(token)) and len(token) > 3 for token in self.vocabulary])
-
-    @cached_property
-    def _banjar(self) -> NDArray[np.bool_]:
-        return np.array([bool(_BANJAR.search(token)) for token in self.vocabulary])
 
     @cache  # noqa: B019 - one model per process
     def _affinity(self, custom: str, sex: int) -> Floats:
@@ -340,11 +341,13 @@ class NameModel:
             last = self._counts[sex, LAST] + self._counts[sex, MIDDLE]
             usual = float((last * liking).sum() / last.sum())
             weight = count * liking[second]
-            size = len(self.vocabulary)
+            size = len(self._modern)
             known = np.bincount(first, weight, size)
             heads = self._counts[sex, FIRST] + self._counts[sex, MIDDLE]
             unknown = np.maximum(heads - np.bincount(first, count, size), 0) * usual
-            self._pairs[who] = (np.cumsum(weight), known / np.maximum(known + unknown, 1e-9))
+            chance = np.zeros(len(self.vocabulary))
+            chance[:size] = known / np.maximum(known + unknown, 1e-9)
+            self._pairs[who] = (np.cumsum(weight), chance)
         return self._pairs[who]
 
     def followers(self, rng: np.random.Generator, who: Bearers, position: int, before: Ids) -> Ids:

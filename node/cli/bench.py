@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
@@ -14,8 +15,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from matching.places import PROVINCES
+
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from benchmarks.errors_model import Profile
+    from benchmarks.speed import Spread
 
 PROFILES = ("low", "base", "high")
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -129,6 +135,94 @@ def train(out: Path, persons: int, clients: int, seed: int) -> None:
     write_atomic(out, model.to_json().encode("ascii"), replace=True)
     scales = ", ".join(f"{name} {scale:.2f}" for name, scale in model.scales.items())
     click.echo(f"{out}: scales {scales}; temperature {model.temperature:.2f}; seed {seed}")
+
+
+@bench.command()
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+def speed(seed: int) -> None:
+    """Scan 512-bit filters for one question on one core, beside what the memory of this machine gives."""
+    from benchmarks import speed as core  # noqa: PLC0415 - numba is not needed for --help
+
+    _say_machine(seed)
+    found = core.scan_speed(seed)
+    _say("filters of 512 bits scored", found.filters_per_s, 1e6, "M/s")
+    _say("bytes read by that scan", found.read_per_s, 1e9, "GB/s")
+    _say("bytes read by numpy's sum", found.numpy_sum_per_s, 1e9, "GB/s")
+
+
+@bench.command("import")
+@click.option("--persons", "sizes", type=click.IntRange(min=1_000), multiple=True, default=(100_000, 2_000_000))
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+def import_(sizes: tuple[int, ...], seed: int) -> None:
+    """Import CSV registries by the real command, kept to one core: persons a second, and peak memory.
+
+    --persons may be given several times; by default 100,000 and 2,000,000, to show that memory stays flat.
+    """
+    from benchmarks import speed as core  # noqa: PLC0415 - numba is not needed for --help
+
+    _say_machine(seed)
+    with tempfile.TemporaryDirectory(prefix="pulang-bench-") as temporary:
+        folder = Path(temporary)
+        for persons in sizes:
+            registry = folder / f"{persons}.csv"
+            with _progress() as progress:
+                task = progress.add_task("persons made up", total=persons)
+                core.write_registry(registry, persons, seed, functools.partial(progress.advance, task))
+                task = progress.add_task("importing", total=None)
+                found = core.import_speed(registry, persons, folder)
+                progress.update(task, total=persons, completed=persons)
+            click.echo(
+                f"{persons:>10,} persons  {found.seconds:7.1f} s  {persons / found.seconds:>9,.0f} persons/s  "
+                f"peak {found.peak_bytes / 2**20:,.0f} MiB"
+            )
+            registry.unlink()
+
+
+@bench.command()
+@click.option("--demo", "folder", type=click.Path(path_type=Path, file_okay=False), help="A demo made before.")
+@click.option("--persons", type=click.IntRange(min=100), default=100_000, show_default=True, help="In each registry.")
+@click.option("--questions", type=click.IntRange(min=1), default=300, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+def question(folder: Path | None, persons: int, questions: int, seed: int) -> None:
+    """Ask questions over ten real nodes on this machine: median and p99 of what a caller waits, after a warm-up."""
+    from benchmarks import demo  # noqa: PLC0415 - numba is not needed for --help
+    from benchmarks import speed as core  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="pulang-bench-") as temporary, _progress() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total)
+            progress.update(tasks[step], completed=done)
+
+        if folder is None:
+            plan = demo.DemoPlan(persons, 10, seed, tuple(sorted(PROVINCES)))
+            made, _ = demo.build(Path(temporary) / "demo", plan, show)
+        else:
+            made = demo.DemoFolder(folder.absolute())
+        plan = made.plan()
+        with demo.serving(made, plan, show):
+            task = progress.add_task("questions", total=questions)
+            found = core.question_speed(made, questions, functools.partial(progress.advance, task))
+    _say_machine(plan.seed)
+    click.echo(
+        f"{found.questions} questions over {len(plan.provinces)} nodes of {plan.persons:,} persons: median "
+        f"{found.median_ms:.0f} ms, p99 {found.p99_ms:.0f} ms, worst {found.worst_ms:.0f} ms, "
+        f"{found.incomplete} incomplete"
+    )
+
+
+def _say_machine(seed: int) -> None:
+    from benchmarks.machine import machine  # noqa: PLC0415
+
+    click.echo(f"machine: {machine()}; seed {seed}")
+
+
+def _say(label: str, spread: Spread, unit: float, name: str) -> None:
+    click.echo(
+        f"{label:28} {spread.median / unit:8.1f} {name}  (least {spread.low / unit:.1f}, most {spread.high / unit:.1f})"
+    )
 
 
 def _progress() -> Progress:
