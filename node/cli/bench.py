@@ -172,7 +172,8 @@ def import_(sizes: tuple[int, ...], seed: int) -> None:
                 found = core.import_speed(registry, persons, folder)
                 progress.update(task, total=persons, completed=persons)
             click.echo(
-                f"{persons:>10,} persons  {found.seconds:7.1f} s  {persons / found.seconds:>9,.0f} persons/s  "
+                f"{persons:>10,} persons  {found.seconds:6.1f} s  {persons / found.seconds:>8,.0f} persons/s  "
+                f"(processor {found.cpu_s:.1f} s, {persons / found.cpu_s:,.0f} persons/s)  "
                 f"peak {found.peak_bytes / 2**20:,.0f} MiB"
             )
             registry.unlink()
