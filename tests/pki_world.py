@@ -103,6 +103,7 @@ def make_certificate(
     uses: Sequence[x509.ObjectIdentifier] = BOTH_USES,
     usage: x509.KeyUsage = SIGNING_ONLY,
     is_ca: bool = False,
+    claims_ca: bool = False,
     extra: Sequence[x509.ExtensionType] = (),
 ) -> x509.Certificate:
     """A certificate of province 35 that is sound but for what is asked for."""
@@ -118,7 +119,7 @@ def make_certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(not_before)
         .not_valid_after(not_after)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=is_ca or claims_ca, path_length=0 if is_ca else None), critical=True)
         .add_extension(CERTIFICATES_ONLY if is_ca else usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_public), critical=False)

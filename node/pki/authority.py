@@ -11,11 +11,9 @@ import hashlib
 import os
 import secrets
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from cryptography import x509
@@ -58,6 +56,7 @@ from node.pki.trust import read_roots, verify_chain
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+    from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
@@ -134,10 +133,8 @@ class Authority:
                 f"a federation's name is at most {MAX_NAME_CHARS} of a-z, 0-9, '-' and '.', such as fkd-mpu"
             )
         folder = folder.absolute()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise _taken(folder)
-        make_private_folder(folder.parent)
-        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        staging = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+        make_private_folder(staging)
         try:
             _fill(staging, federation, now.replace(microsecond=0))
             try:

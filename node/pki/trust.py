@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from node.errors import CertificateExpiredError, ConfigError, NotAMemberError, TrustError
-from node.pki.profile import MAX_INTERMEDIATES, check_leaf_profile, p256_key
+from node.pki.profile import check_leaf_profile, p256_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,6 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certifi
         # At its very end the leaf must still stand under its issuers: a leaf that outlives one is refused here. That
         # it counts at the present moment is asked of the result, every time, with a name of its own.
         .time(leaf.not_valid_after_utc)
-        .max_chain_depth(MAX_INTERMEDIATES)
         .build_client_verifier()
     )
     try:

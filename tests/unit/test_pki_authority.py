@@ -6,6 +6,7 @@ import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -267,6 +268,20 @@ def test_two_admins_at_once_lose_no_line_of_the_register(world: World) -> None:
     serials = {f"{x509.load_pem_x509_certificate(pem).serial_number:x}" for pem in certificates}
     assert {issued.serial for issued in world.authority.register() if issued.kind == "leaf"} == serials
     assert len(serials) == 12
+
+
+def test_two_admins_with_the_same_request_at_once_give_one_certificate(world: World) -> None:
+    request, start = request_for(EAST_JAVA), Barrier(8)
+
+    def issue(_: int) -> bool:
+        start.wait(10)
+        try:
+            return bool(Authority(world.authority.folder).issue(request, "35", NOW))
+        except TrustError:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(issue, range(8))) == 1
 
 
 # --- the folder's keys -----------------------------------------------------------------------------------------------

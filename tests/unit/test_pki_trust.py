@@ -205,6 +205,7 @@ def test_a_name_too_many_too_few_or_misspelt_is_refused(world: World, names: lis
         ({"uses": [ExtendedKeyUsageOID.SERVER_AUTH]}, "as client and as server"),
         ({"uses": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]}, "as client and as server"),
         ({"is_ca": True}, "other extensions"),
+        ({"claims_ca": True}, "an authority's, not a node's"),
         ({"usage": CERTIFICATES_ONLY}, "exactly one thing: sign"),
         ({"extra": [x509.OCSPNoCheck()]}, "other extensions"),
         ({"key": ec.generate_private_key(ec.SECP384R1())}, "not of the kind P-256"),
