@@ -213,7 +213,8 @@ def _distinct(values: pl.Series) -> Column:
     import polars as pl  # noqa: PLC0415 - the serving node must not load it
 
     clean = values.rename("value").str.strip_chars()
-    distinct = clean.unique().to_frame().with_row_index("code")
+    # In order of appearance: the same registry makes the same index, byte for byte.
+    distinct = clean.unique(maintain_order=True).to_frame().with_row_index("code")
     codes = clean.to_frame().join(distinct, on="value", how="left", maintain_order="left", nulls_equal=True)["code"]
     blank = pl.col("value").str.to_lowercase().is_in(sorted(BLANKS))
     kept = distinct.select(pl.when(blank.not_()).then(pl.col("value")))["value"].to_list()

@@ -577,7 +577,7 @@ def _sheet_file(book: zipfile.ZipFile, sheet: int) -> str | None:
 
 
 class ParquetSource:
-    """A Parquet file, read a row group at a time. Its first person is row 1: there is no header row to count."""
+    """A Parquet file, read slice by slice. Its first person is row 1: there is no header row to count."""
 
     kind = "Parquet"
     unit = "rows"
@@ -591,7 +591,8 @@ class ParquetSource:
         with self._faults():
             self._scan = pl.scan_parquet(path)
             self._schema = self._scan.collect_schema()
-            self.total: int | None = self._scan.select(pl.len()).collect().item()
+            self._height: int = self._scan.select(pl.len()).collect().item()
+        self.total: int | None = self._height
         self.columns = tuple(self._schema.names())
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[SourceBatch]:
@@ -601,14 +602,13 @@ class ParquetSource:
                 raise ImportRejectedError(
                     f"column {name} holds lists or structures, not text", hint="export it as text"
                 )
-        row = 1
-        with self._faults():
-            for frame in self._scan.select(map(self._as_text, columns)).collect_batches(chunk_size=size):
-                for start in range(0, frame.height, size):
-                    part = frame[start : start + size]
-                    rows = np.arange(row, row + part.height, dtype=np.int64)
-                    row += part.height
-                    yield SourceBatch(rows, part, (), row - 1)
+        texts = self._scan.select(map(self._as_text, columns))
+        for start in range(0, self._height, size):
+            # Slices, not polars' own batches: those run ahead of a slow reader until the whole file is in memory.
+            with self._faults():
+                frame = texts.slice(start, size).collect()
+            end = start + frame.height
+            yield SourceBatch(np.arange(start + 1, end + 1, dtype=np.int64), frame, (), end)
 
     def _as_text(self, name: str) -> pl.Expr:
         import polars as pl  # noqa: PLC0415 - the serving node must not load it

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import column as sql_column
 from sqlalchemy import create_engine, inspect, make_url, select, text
@@ -63,7 +64,7 @@ def open_rows(url_text: str, *, table: str | None, query: str | None) -> Iterato
         raise ConfigError("a database is read by --table NAME or by --query SQL: give one of them")
     url = _parse(url_text)
     place = place_of(url)
-    engine = _engine(url)
+    engine = _engine(_read_only(url))
     try:
         with _faults(place), engine.connect() as connection:
             if query is not None:
@@ -86,12 +87,16 @@ def _parse(url_text: str) -> URL:
         raise ConfigError("the database URL cannot be read", hint=_HINT) from None
     if url.drivername == "postgresql":
         return url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() == "sqlite":
-        if not url.database or not Path(url.database).is_file():
-            raise ConfigError("there is no SQLite database at that path", hint="sqlite:////absolute/path/file.db")
-        # Read-only by the driver itself: opened otherwise, a wrong path would become a new, empty database.
-        return url.set(database=f"file:{Path(url.database).absolute()}", query={"mode": "ro", "uri": "true"})
+    if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).is_file()):
+        raise ConfigError("there is no SQLite database at that path", hint="sqlite:////absolute/path/file.db")
     return url
+
+
+def _read_only(url: URL) -> URL:
+    """Let SQLite's driver open the file for reading only. PostgreSQL is told by the connection."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return url
+    return url.set(database=f"file:{quote(str(Path(url.database).absolute()))}", query={"mode": "ro", "uri": "true"})
 
 
 def _engine(url: URL) -> Engine:
