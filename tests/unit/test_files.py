@@ -20,6 +20,11 @@ def test_a_secret_is_written_0600_whatever_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "key").read_bytes() == b"secret"
 
 
+def test_a_public_file_can_be_read_by_others(tmp_path: Path) -> None:
+    files.write_atomic(tmp_path / "root.pem", b"root", mode=files.PUBLIC)
+    assert stat.S_IMODE((tmp_path / "root.pem").stat().st_mode) == 0o644
+
+
 def test_an_existing_file_is_refused_and_kept(tmp_path: Path) -> None:
     files.write_atomic(tmp_path / "key", b"first")
     with pytest.raises(ConfigError, match="exists already"):

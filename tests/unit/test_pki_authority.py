@@ -68,6 +68,12 @@ def test_a_founding_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_where_no_folder_can_be_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be created"):
+        Authority.found(tmp_path / "file" / "authority", "fkd-mpu", NOW)
+
+
 @pytest.mark.parametrize("name", ["", "FKD-MPU", "fkd mpu", "fkd_mpu", "-fkd", "fkd\n", "a/b", "x" * 61])
 def test_a_name_that_does_not_fit_a_certificate_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
