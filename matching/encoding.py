@@ -16,31 +16,32 @@ from matching.errors import FieldValueError, SchemaError
 from matching.fields import PartialDate, parse_born, parse_sex, year_classes
 from matching.kernels import FILTER_WORDS, HALF_BITS
 from matching.names import parse_name
-from matching.phonetics import TokenForms, token_forms, wide_sound
-from matching.places import ResolvedPlace, resolve_place
+from matching.places import resolve_place
 from matching.question import (
     MAX_REGENCIES,
     MAX_TOKENS,
     MAX_VARIANTS,
     Client,
+    CodeQuery,
     DateQuery,
     EncodedQuery,
+    FieldQuery,
     NameQuery,
     PlaceQuery,
     TokenQuery,
 )
-from matching.reference import token_weight
+from matching.rules import NAME_RULES, NameRules
 from matching.schema import FieldKind, FieldSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
     from numpy.typing import NDArray
 
     from matching.keys import FieldKeys
+    from matching.phonetics import TokenForms
 
-_NO_ALTERNATES: Final = frozenset({"alternates"})
 FILTER_BYTES: Final = FILTER_WORDS * 8
 
 
@@ -60,6 +61,7 @@ class FilterEncoder:
     def __init__(self, spec: FieldSpec, keys: FieldKeys) -> None:
         if spec.filter_words != FILTER_WORDS:
             raise SchemaError(f"field {spec.name}: the compiled kernels serve {FILTER_WORDS * 64}-bit filters only")
+        self.rules: NameRules = NAME_RULES["id-name" if spec.kind is FieldKind.PLACE else spec.rules]
         self._spec = spec
         self._keys = keys
         self._spelling: dict[str, int] = {}
@@ -78,7 +80,7 @@ class FilterEncoder:
         for gram in bigrams(heard):
             mask |= self._sound_bits("2" + gram, self._spec.gram_positions)
         mask |= self._sound_bits("=" + heard, self._spec.token_positions)
-        mask |= self._sound_bits("~" + wide_sound(heard), self._spec.token_positions)
+        mask |= self._sound_bits("~" + self.rules.wide(heard), self._spec.token_positions)
         return mask
 
     def text(self, tokens: Iterable[str]) -> int:
@@ -90,7 +92,9 @@ class FilterEncoder:
 
     def any(self, token: str) -> int:
         """Return the filter of a token as a registry stores it, initial or not."""
-        return self.initial(token) if len(token) == 1 else self.token(_stored_forms(token))
+        if len(token) == 1 and self.rules.initials:
+            return self.initial(token)
+        return self.token(_stored_forms(self.rules, token))
 
     def _spelling_bits(self, gram: str) -> int:
         mask = self._spelling.get(gram)
@@ -116,9 +120,9 @@ class FilterEncoder:
 
 
 @lru_cache(maxsize=1 << 16)
-def _stored_forms(token: str) -> TokenForms:
-    """Return the forms a registry stores; names and mothers' names share most tokens, and none needs alternates."""
-    return token_forms(token, without=_NO_ALTERNATES)
+def _stored_forms(rules: NameRules, token: str) -> TokenForms:
+    """Return the forms a registry stores; names and mothers' names share most tokens."""
+    return rules.stored_forms(token)
 
 
 def filter_words(masks: Sequence[int]) -> NDArray[np.uint64]:
@@ -164,7 +168,7 @@ def client_warnings(client: Client) -> tuple[FieldWarning, ...]:
 
 
 class QueryEncoder:
-    """Encodes clients under one set of keys; keeps the features it has met, so reuse it."""
+    """Encodes questions under one set of keys; keeps the features it has met, so reuse it."""
 
     def __init__(self, keys: FieldKeys) -> None:
         self.keys = keys
@@ -181,60 +185,76 @@ class QueryEncoder:
         Raises FieldValueError, without the value, for a name in which nothing is left after normalising, an
         impossible birth date or an unknown word for sex.
         """
-        parsed = parse_name(client.name)
-        if not parsed.tokens:
+        values = {
+            "name": client.name,
+            "mother_name": client.mother_name,
+            "father_name": client.father_name,
+            "birthplace": client.birthplace,
+            "birth_date": client.born,
+            "sex": client.sex,
+        }
+        query = self.encode_record(values, today)
+        if "name" not in query.fields:
             raise FieldValueError(field="name", reason="nothing is left of it after normalising")
-        mother = parse_name(client.mother_name).tokens if client.mother_name else parsed.mother
-        father = parse_name(client.father_name).tokens if client.father_name else parsed.father
-        aliases = tuple(token for alias in parsed.aliases for token in alias)
-        sex = parse_sex(client.sex) if client.sex else None
-        schema, epoch = self.keys.identity
-        return EncodedQuery(
-            fingerprint=schema,
-            epoch=epoch,
-            name=self._name("name", parsed.tokens + aliases),
-            mother_name=self._name("mother_name", mother) if mother else None,
-            father_name=self._name("father_name", father) if father else None,
-            birthplace=self._place(client.birthplace) if client.birthplace and client.birthplace.strip() else None,
-            birth_date=self._date(client.born, today) if client.born and client.born.strip() else None,
-            sex=self.keys.token("sex", "sex", sex) if sex else None,
-        )
+        return query
 
-    def _name(self, field: str, tokens: Sequence[str]) -> NameQuery:
+    def encode_record(self, values: Mapping[str, str | None], today: date) -> EncodedQuery:
+        """Encode any record of the keys' schema: values by field name, None or blank = not known.
+
+        Raises FieldValueError for a value that cannot be read, SchemaError for a field the schema does not have.
+        """
+        fields: dict[str, FieldQuery] = {}
+        asked: FieldQuery | None
+        implied: dict[str, Sequence[str]] = {}
+        for name, value in values.items():
+            spec = self.keys.schema.field(name)
+            if value is None or not value.strip():
+                continue
+            if spec.kind is FieldKind.NAME:
+                parsed = self._filters[name].rules.parse(value)
+                asked = self._name(name, parsed.tokens + tuple(token for alias in parsed.aliases for token in alias))
+                if name == self.keys.schema.fields[0].name:
+                    # "X bin Y" names the father, "By. Ny. X" the mother.
+                    implied = {"father_name": parsed.father, "mother_name": parsed.mother}
+            else:
+                asked = self._other(spec, value, today)
+            if asked is not None:
+                fields[name] = asked
+        for name, tokens in implied.items():
+            if name not in fields and name in self._filters:
+                said = self._name(name, tokens)
+                if said is not None:
+                    fields[name] = said
+        return EncodedQuery(*self.keys.identity, fields)
+
+    def _other(self, spec: FieldSpec, value: str, today: date) -> FieldQuery | None:
+        if spec.kind is FieldKind.PLACE:
+            return self._place(spec.name, value)
+        if spec.kind is FieldKind.DATE:
+            return self._date(spec.name, value, today)
+        code = read_code(spec, value)
+        return None if code is None else CodeQuery(self.keys.token(spec.name, spec.rules, code))
+
+    def _name(self, field: str, tokens: Sequence[str]) -> NameQuery | None:
         encoder = self._filters[field]
-        unique = list(dict.fromkeys(tokens))
         # Rarest first: a rare token must not lose its registered partner to a common one. Cut after MAX_TOKENS.
-        unique.sort(key=lambda token: -token_weight(token))
-        return NameQuery(tuple(self._token(encoder, token) for token in unique[:MAX_TOKENS]))
+        unique = sorted(dict.fromkeys(tokens), key=lambda token: -encoder.rules.weight(token))
+        return NameQuery(tuple(_token(encoder, token) for token in unique[:MAX_TOKENS])) if unique else None
 
-    @staticmethod
-    def _token(encoder: FilterEncoder, token: str) -> TokenQuery:
-        if len(token) == 1:
-            return TokenQuery(filter_words([encoder.initial(token)]), token_weight(token), initial=True)
-        forms = token_forms(token)
-        masks = [encoder.token(forms)]
-        masks += [encoder.token(forms, sound) for sound in forms.alternates[: MAX_VARIANTS - 1]]
-        return TokenQuery(filter_words(masks), token_weight(token), initial=False)
-
-    def _place(self, text: str) -> PlaceQuery | None:
+    def _place(self, field: str, text: str) -> PlaceQuery | None:
         place = resolve_place(text)
         if not place.text:
             return None
         return PlaceQuery(
-            text=filter_words([self.place_filter(place)])[0],
-            regencies=place_tokens(self.keys, "birthplace", place.regencies, "regency"),
-            related=place_tokens(self.keys, "birthplace", place.related, "regency"),
-            provinces=place_tokens(self.keys, "birthplace", place.provinces, "province"),
+            text=filter_words([self._filters[field].text(place.text.split())])[0],
+            regencies=place_tokens(self.keys, field, place.regencies, "regency"),
+            related=place_tokens(self.keys, field, place.related, "regency"),
+            provinces=place_tokens(self.keys, field, place.provinces, "province"),
         )
 
-    def place_filter(self, place: ResolvedPlace) -> int:
-        """Return the filter of a place's text."""
-        return self._filters["birthplace"].text(place.text.split())
-
-    def _date(self, text: str, today: date) -> DateQuery:
+    def _date(self, field: str, text: str, today: date) -> DateQuery:
         born = parse_born(text, today)
         years = year_classes(born, today.year)
-        field = "birth_date"
         month, day = born.month, born.day
         # Only a day that could be a month can have changed places with it, and only when both are known.
         swappable = month > 0 and 0 < day <= 12 and month != day
@@ -246,6 +266,23 @@ class QueryEncoder:
             swapped_month=self.keys.token(field, "month", str(day)) if swappable else 0,
             swapped_day=self.keys.token(field, "day", str(month)) if swappable else 0,
         )
+
+
+def _token(encoder: FilterEncoder, token: str) -> TokenQuery:
+    weight = encoder.rules.weight(token)
+    if len(token) == 1 and encoder.rules.initials:
+        return TokenQuery(filter_words([encoder.initial(token)]), weight, initial=True)
+    forms = encoder.rules.forms(token)
+    masks = [encoder.token(forms)]
+    masks += [encoder.token(forms, sound) for sound in forms.alternates[: MAX_VARIANTS - 1]]
+    return TokenQuery(filter_words(masks), weight, initial=False)
+
+
+def read_code(spec: FieldSpec, value: str) -> str | None:
+    """Return the canonical form of a code, None when it is blank. Raises FieldValueError on an unknown word for sex."""
+    if spec.rules == "sex":
+        return parse_sex(value)
+    return " ".join(value.lower().split()) or None
 
 
 def encode_client(client: Client, keys: FieldKeys, today: date) -> EncodedQuery:

@@ -20,13 +20,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import numpy as np
 
-from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens
+from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
 from matching.errors import FieldValueError, IndexDamagedError, SchemaError
-from matching.fields import PartialDate, parse_registry_date, parse_sex
+from matching.fields import PartialDate, parse_registry_date
 from matching.kernels import FILTER_WORDS, intern_names, rehash
-from matching.names import ParsedName, parse_name
 from matching.places import resolve_place
-from matching.reference import token_weight
 from matching.schema import FieldKind, FieldSpec, LinkageSchema, describe, require_same
 
 if TYPE_CHECKING:
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from matching.keys import FieldKeys
+    from matching.names import ParsedName
 
 FORMAT: Final = "pulang-index-1"
 MANIFEST: Final = "manifest.json"
@@ -231,6 +230,7 @@ class _NameColumn(_ValueColumn):
     def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path) -> None:
         super().__init__(spec, directory)
         self._encoder = FilterEncoder(spec, keys)
+        self.rules = self._encoder.rules
         self._tokens: dict[str, int] = {}
         self._filters = bytearray()
         self._weights = bytearray()
@@ -281,7 +281,7 @@ class _NameColumn(_ValueColumn):
     def _add_token(self, token: str) -> None:
         self._tokens[token] = len(self._tokens)
         self._filters += self._encoder.any(token).to_bytes(FILTER_WORDS * 8, "little")
-        self._weights.append(token_weight(token))
+        self._weights.append(self.rules.weight(token))
 
     def finish(self) -> dict[str, FileEntry]:
         """Write what is still in memory; return the manifest entries."""
@@ -312,7 +312,7 @@ class _TableColumn(_ValueColumn):
         self._known: dict[Any, int] = {}
         self._encoder = FilterEncoder(spec, keys) if spec.kind is FieldKind.PLACE else None
         self._filters: list[int] = [0]
-        width = {FieldKind.PLACE: sum(PLACE_TOKENS), FieldKind.DATE: 3, FieldKind.SEX: 1}[spec.kind]
+        width = {FieldKind.PLACE: sum(PLACE_TOKENS), FieldKind.DATE: 3, FieldKind.CODE: 1}[spec.kind]
         self._rows: list[tuple[int, ...]] = [(0,) * width]
 
     def number(self, value: str | None) -> int:
@@ -321,8 +321,8 @@ class _TableColumn(_ValueColumn):
             return 0
         if self.spec.kind is FieldKind.DATE:
             return self._date(value)
-        if self.spec.kind is FieldKind.SEX:
-            return self._sex(value)
+        if self.spec.kind is FieldKind.CODE:
+            return self._code(value)
         return self._place(value)
 
     def _new(self, key: object, row: tuple[int, ...], mask: int = 0) -> int:
@@ -339,12 +339,16 @@ class _TableColumn(_ValueColumn):
         found = self._known.get(parsed)
         return found if found is not None else self._new(parsed, date_tokens(self._keys, self.spec.name, parsed))
 
-    def _sex(self, value: str) -> int:
-        parsed = parse_sex(value)
+    def _code(self, value: str) -> int:
+        parsed = read_code(self.spec, value)
         if parsed is None:
             return 0
         found = self._known.get(parsed)
-        return found if found is not None else self._new(parsed, (self._keys.token(self.spec.name, "sex", parsed),))
+        return (
+            found
+            if found is not None
+            else self._new(parsed, (self._keys.token(self.spec.name, self.spec.rules, parsed),))
+        )
 
     def _place(self, value: str) -> int:
         place = resolve_place(value)
@@ -403,10 +407,11 @@ class IndexBuilder:
         size = len(batch.record_ids)
         issues: list[RowIssue] = []
         parsed: dict[str, list[ParsedName | None]] = {}
-        for name in self._names:
+        for name, names in self._names.items():
             column = batch.columns.get(name)
             if column is not None:
-                parsed[name] = [parse_name(value) if value else None for value in column.values]
+                parse = names.rules.parse
+                parsed[name] = [parse(value) if value else None for value in column.values]
         numbers = {name: self._name_numbers(name, batch, parsed) for name in self._names}
         for name, table in self._tables.items():
             numbers[name] = self._table_numbers(table, batch.columns.get(name), size, issues)

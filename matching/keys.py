@@ -24,7 +24,7 @@ PURPOSES: Final[dict[FieldKind, tuple[str, ...]]] = {
     FieldKind.NAME: ("spelling", "sound"),
     FieldKind.PLACE: ("spelling", "sound", "regency", "province"),
     FieldKind.DATE: ("year", "month", "day"),
-    FieldKind.SEX: ("sex",),
+    FieldKind.CODE: ("sex", "exact"),
 }
 
 

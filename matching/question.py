@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -81,17 +83,25 @@ class DateQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeQuery:
+    """A value that agrees or does not: its keyed token."""
+
+    token: int = field(repr=False)
+
+
+FieldQuery: TypeAlias = NameQuery | PlaceQuery | DateQuery | CodeQuery
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """Everything a question carries about the client: keyed encodings and nothing else. None = not known."""
+    """Everything a question carries about the client: keyed encodings and nothing else.
+
+    fields: by the schema's field names; a field that is not known is not there.
+    """
 
     fingerprint: bytes
     epoch: int
-    name: NameQuery
-    mother_name: NameQuery | None = None
-    father_name: NameQuery | None = None
-    birthplace: PlaceQuery | None = None
-    birth_date: DateQuery | None = None
-    sex: int | None = field(default=None, repr=False)
+    fields: Mapping[str, FieldQuery]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,12 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import Any, Final
 
 from matching.errors import SchemaError, SchemaMismatchError
 
 WORD_BITS = 64
+NAME_LEVELS: Final = 34
 MAX_LEVELS = 64  # a level travels as one byte and indexes small tables; more would only thin the histograms
 
 
@@ -20,13 +22,30 @@ class FieldKind(StrEnum):
     NAME = "name"  # a personal name: one keyed filter per token
     PLACE = "place"  # a keyed filter of the text, keyed tokens of the regency it resolves to
     DATE = "date"  # keyed tokens of year, month and day
-    SEX = "sex"  # one keyed token
+    CODE = "code"  # one keyed token: equal or not
+
+
+# Agreement levels by kind, level 0 being "missing on either side"; matching/search.py says what each means.
+LEVELS: Final[dict[FieldKind, int]] = {
+    FieldKind.NAME: NAME_LEVELS,
+    FieldKind.PLACE: 9,
+    FieldKind.DATE: 16,
+    FieldKind.CODE: 3,
+}
+# Sets of normalisation rules by kind of field (matching/rules.py).
+RULES: Final[dict[FieldKind, tuple[str, ...]]] = {
+    FieldKind.NAME: ("id-name", "en-name", "text"),
+    FieldKind.PLACE: ("id-place",),
+    FieldKind.DATE: ("date",),
+    FieldKind.CODE: ("sex", "exact"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """One field of the schema.
 
+    rules: how its values are normalised; one of RULES[kind].
     levels: number of agreement levels, level 0 being "missing on either side".
     filter_bits: width of the field's keyed filters; half for spelling, half for sound. 0 = no filter.
     gram_positions, token_positions: bits set per q-gram and per whole phonetic token.
@@ -34,6 +53,7 @@ class FieldSpec:
 
     name: str
     kind: FieldKind
+    rules: str
     levels: int
     filter_bits: int = 0
     gram_positions: int = 0
@@ -43,8 +63,10 @@ class FieldSpec:
         """Refuse a field no kernel could serve."""
         if not self.name.isidentifier():
             raise SchemaError(f"field name {self.name!r} is not an identifier")
-        if not 2 <= self.levels <= MAX_LEVELS:
-            raise SchemaError(f"field {self.name}: levels must be 2 to {MAX_LEVELS}")
+        if self.rules not in RULES[self.kind]:
+            raise SchemaError(f"field {self.name}: rules must be one of {', '.join(RULES[self.kind])}")
+        if self.levels != LEVELS[self.kind]:
+            raise SchemaError(f"field {self.name}: a {self.kind} field has {LEVELS[self.kind]} levels")
         if self.kind in {FieldKind.NAME, FieldKind.PLACE}:
             if self.filter_bits <= 0 or self.filter_bits % (2 * WORD_BITS):
                 raise SchemaError(f"field {self.name}: filter_bits must be a positive multiple of {2 * WORD_BITS}")
@@ -88,6 +110,16 @@ class LinkageSchema:
         """SHA-256 of the canonical form, 32 bytes."""
         return hashlib.sha256(self.canonical).digest()
 
+    @classmethod
+    def from_json(cls, text: str) -> LinkageSchema:
+        """Read a schema from its canonical form, or any JSON with the same content. Raises SchemaError."""
+        try:
+            body: dict[str, Any] = json.loads(text)
+            fields = tuple(FieldSpec(**{**spec, "kind": FieldKind(spec["kind"])}) for spec in body["fields"])
+            return cls(body["name"], int(body["rules_version"]), body["tables"], fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SchemaError(f"not a linkage schema: {type(error).__name__}") from None
+
     @property
     def field_names(self) -> tuple[str, ...]:
         """Names of the fields, in schema order."""
@@ -122,18 +154,18 @@ TABLES_SHA256 = "5e8998d043bb4530599fc88bccc225301dcf36d480b2aaf959f75ea25e42b20
 
 
 def _person_schema() -> LinkageSchema:
-    name = {"kind": FieldKind.NAME, "filter_bits": 512, "gram_positions": 3, "token_positions": 6}
+    filters = {"filter_bits": 512, "gram_positions": 3, "token_positions": 6}
     return LinkageSchema(
         name="id-person",
         rules_version=1,
         tables=TABLES_SHA256,
         fields=(
-            FieldSpec("name", levels=34, **name),  # type: ignore[arg-type]
-            FieldSpec("mother_name", levels=34, **name),  # type: ignore[arg-type]
-            FieldSpec("father_name", levels=34, **name),  # type: ignore[arg-type]
-            FieldSpec("birthplace", FieldKind.PLACE, levels=9, filter_bits=512, gram_positions=3, token_positions=6),
-            FieldSpec("birth_date", FieldKind.DATE, levels=16),
-            FieldSpec("sex", FieldKind.SEX, levels=3),
+            FieldSpec("name", FieldKind.NAME, "id-name", LEVELS[FieldKind.NAME], **filters),
+            FieldSpec("mother_name", FieldKind.NAME, "id-name", LEVELS[FieldKind.NAME], **filters),
+            FieldSpec("father_name", FieldKind.NAME, "id-name", LEVELS[FieldKind.NAME], **filters),
+            FieldSpec("birthplace", FieldKind.PLACE, "id-place", LEVELS[FieldKind.PLACE], **filters),
+            FieldSpec("birth_date", FieldKind.DATE, "date", LEVELS[FieldKind.DATE]),
+            FieldSpec("sex", FieldKind.CODE, "sex", LEVELS[FieldKind.CODE]),
         ),
     )
 

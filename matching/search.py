@@ -5,7 +5,7 @@ A full scan: every distinct value of every field is scored, every person is visi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -20,8 +20,17 @@ from matching.kernels import (
     name_levels,
     token_similarity,
 )
-from matching.question import CLASSES_PER_ANSWER, HANDLES_PER_ANSWER, Evidence, SearchResult
-from matching.schema import FieldKind, LinkageSchema, require_same
+from matching.question import (
+    CLASSES_PER_ANSWER,
+    HANDLES_PER_ANSWER,
+    CodeQuery,
+    DateQuery,
+    Evidence,
+    NameQuery,
+    PlaceQuery,
+    SearchResult,
+)
+from matching.schema import LinkageSchema, require_same
 from matching.weights import round_counts
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from matching.index import EncodedIndex
-    from matching.question import DateQuery, EncodedQuery, NameQuery, PlaceQuery
+    from matching.question import EncodedQuery
     from matching.weights import MatchModel
 
 ROWS_PER_STEP: Final = 1 << 20  # rows visited between two looks at the deadline: a few milliseconds
@@ -63,8 +72,8 @@ DATE_YEAR_PART: Final = 13  # same year and one of day and month
 DATE_YEAR_SWAPPED: Final = 14
 DATE_SAME: Final = 15
 
-SEX_DIFFERENT: Final = 1
-SEX_SAME: Final = 2
+CODE_DIFFERENT: Final = 1
+CODE_SAME: Final = 2
 
 
 def _no_check() -> None:
@@ -116,21 +125,21 @@ def search(
 
 def field_levels(index: EncodedIndex, query: EncodedQuery, model: MatchModel, name: str) -> NDArray[np.uint8]:
     """Return the agreement level of every distinct value of a field, (values,) uint8; 0 for the missing value."""
-    asked: Any = getattr(query, name)
     values = len(index.array(f"{name}.counts"))
-    if asked is None:
-        return np.zeros(values, dtype=np.uint8)
-    kind = model.schema.field(name).kind
-    if kind is FieldKind.NAME:
-        return _name_levels(index, asked, model, name, values)
-    if kind is FieldKind.PLACE:
-        return _place_levels(index, asked, name)
-    if kind is FieldKind.DATE:
-        return _date_levels(index, asked, name)
-    tokens = index.array(f"{name}.values")[:, 0]
-    out = np.where(tokens == np.uint64(asked), SEX_SAME, SEX_DIFFERENT).astype(np.uint8)
-    out[tokens == 0] = 0
-    return out
+    match query.fields.get(name):
+        case None:
+            return np.zeros(values, dtype=np.uint8)
+        case NameQuery() as asked:
+            return _name_levels(index, asked, model, name, values)
+        case PlaceQuery() as asked:
+            return _place_levels(index, asked, name)
+        case DateQuery() as asked:
+            return _date_levels(index, asked, name)
+        case CodeQuery(token):
+            tokens = index.array(f"{name}.values")[:, 0]
+            out = np.where(tokens == np.uint64(token), CODE_SAME, CODE_DIFFERENT).astype(np.uint8)
+            out[tokens == 0] = 0
+            return out
 
 
 def _name_levels(index: EncodedIndex, asked: NameQuery, model: MatchModel, name: str, values: int) -> NDArray[np.uint8]:
@@ -282,9 +291,10 @@ def _decode(codes: NDArray[np.uint64], schema: LinkageSchema) -> NDArray[np.int6
 
 def filters_scanned(index: EncodedIndex, query: EncodedQuery) -> int:
     """Return how many 512-bit filter comparisons a question costs in this registry."""
-    asked = ((n, getattr(query, n)) for n in ("name", "mother_name", "father_name"))
     return sum(
-        len(index.array(f"{n}.filters")) * sum(len(t.variants) for t in a.tokens) for n, a in asked if a is not None
+        len(index.array(f"{name}.filters")) * sum(len(token.variants) for token in asked.tokens)
+        for name, asked in query.fields.items()
+        if isinstance(asked, NameQuery)
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from matching.posterior import combine
-from matching.schema import FieldKind, LinkageSchema
+from matching.schema import NAME_LEVELS, LinkageSchema
 from matching.search import field_levels, search
 from matching.weights import GROUPS, FieldWeights, MatchModel, question_group
 
@@ -174,7 +174,7 @@ def top_provinces(
     queries: Sequence[EncodedQuery],
     truths: Sequence[Truth],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
-    """Return what evaluation.province_metrics takes: each likeliest province's probability, right or not, registered."""
+    """Return the arguments of evaluation.province_metrics for the likeliest province of each question."""
     probability, right = [], []
     for answers, query, truth in zip(evidence, queries, truths, strict=True):
         posterior = combine(answers, (), model, query)
@@ -191,13 +191,11 @@ def untrained_model(schema: LinkageSchema, priors: Mapping[str, float], recipe: 
         flat = np.ones(spec.levels) / (spec.levels - 1)
         flat[0] = 0
         fields[spec.name] = {group: FieldWeights(flat, flat) for group in GROUPS[spec.kind]}
-    levels = schema.field("name").levels
-    assert schema.field("name").kind is FieldKind.NAME
     return MatchModel(
         schema=schema,
         token_table=token_table(),
         initial_similarity=INITIAL_SIMILARITY,
-        name_cells=name_cells(levels),
+        name_cells=name_cells(),
         fields=fields,
         scales=dict.fromkeys(schema.field_names, 1.0),
         pseudo_count=PSEUDO_COUNT,
@@ -227,11 +225,10 @@ def token_table() -> NDArray[np.uint8]:
     return np.round(255 * value).astype(np.uint8)
 
 
-def name_cells(levels: int) -> NDArray[np.uint8]:
+def name_cells() -> NDArray[np.uint8]:
     """Return the level by shares of rarity found (rows) and used (columns), each in thirty-seconds."""
     found = np.searchsorted(FOUND_EDGES, np.arange(33), side="right")
     used = np.searchsorted(USED_EDGES, np.arange(33), side="right")
     cells = 1 + np.where(found[:, None] == 0, 0, 1 + (found[:, None] - 1) * (len(USED_EDGES) + 1) + used[None, :])
-    if cells.max() >= levels:
-        raise ValueError(f"{cells.max() + 1} levels, the schema has {levels}")
+    assert cells.max() == NAME_LEVELS - 1
     return cells.astype(np.uint8)

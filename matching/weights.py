@@ -12,6 +12,7 @@ import numpy as np
 
 from matching.errors import SchemaError
 from matching.fields import YearClass
+from matching.question import CodeQuery, DateQuery, NameQuery, PlaceQuery
 from matching.schema import MAX_LEVELS, PERSON_SCHEMA, FieldKind, LinkageSchema
 
 if TYPE_CHECKING:
@@ -161,25 +162,26 @@ def question_group(query: EncodedQuery, field: str) -> str | None:
 
     Names by their number of tokens (a one-word name that agrees says less), dates by what is known of them.
     """
-    asked: Any = getattr(query, field)
-    if asked is None:
-        return None
-    if field.endswith("name"):
-        return str(min(len(asked.tokens), 3))
-    if field == "birth_date":
-        if asked.month or asked.day:
-            return "day"
-        return "year" if int((asked.year_classes == YearClass.EXACT).sum()) <= 1 else "band"
-    if field == "birthplace":
-        return "regency" if len(asked.regencies) else "vague"
-    return "any"
+    match query.fields.get(field):
+        case None:
+            return None
+        case NameQuery(tokens):
+            return str(min(len(tokens), 3))
+        case DateQuery() as asked:
+            if asked.month or asked.day:
+                return "day"
+            return "year" if int((asked.year_classes == YearClass.EXACT).sum()) <= 1 else "band"
+        case PlaceQuery() as asked:
+            return "regency" if len(asked.regencies) else "vague"
+        case CodeQuery():
+            return "any"
 
 
 GROUPS: Final[dict[FieldKind, tuple[str, ...]]] = {
     FieldKind.NAME: ("1", "2", "3"),
     FieldKind.DATE: ("day", "year", "band"),
     FieldKind.PLACE: ("regency", "vague"),
-    FieldKind.SEX: ("any",),
+    FieldKind.CODE: ("any",),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from matching.question import DateQuery, EncodedQuery, Evidence, NameQuery, PlaceQuery, TokenQuery
+from matching.question import CodeQuery, DateQuery, EncodedQuery, Evidence, NameQuery, PlaceQuery, TokenQuery
 from matching.schema import PERSON_SCHEMA
 from node.messages import Answered, Handle, Purpose, QuestionHeader
 
@@ -33,16 +33,16 @@ def date(years: int = 11) -> DateQuery:
 
 def query(**changes: Any) -> EncodedQuery:
     values: dict[str, Any] = {
-        "fingerprint": PERSON_SCHEMA.fingerprint,
-        "epoch": EPOCH,
         "name": name(),
         "mother_name": name(1),
         "father_name": None,
         "birthplace": place(),
         "birth_date": date(),
-        "sex": 2**63 + 1,
+        "sex": CodeQuery(2**63 + 1),
     }
-    return EncodedQuery(**(values | changes))
+    values |= changes
+    fingerprint, epoch = values.pop("fingerprint", PERSON_SCHEMA.fingerprint), values.pop("epoch", EPOCH)
+    return EncodedQuery(fingerprint, epoch, {field: value for field, value in values.items() if value is not None})
 
 
 def header(**changes: Any) -> QuestionHeader:

@@ -22,9 +22,11 @@ from matching.question import (
     MAX_TOKENS,
     MAX_VARIANTS,
     MAX_YEARS,
+    CodeQuery,
     DateQuery,
     EncodedQuery,
     Evidence,
+    FieldQuery,
     NameQuery,
     PlaceQuery,
     TokenQuery,
@@ -141,12 +143,12 @@ def write_question(header: QuestionHeader, query: EncodedQuery) -> bytes:
             deadline=_timestamp(header.deadline),
         ),
         match=pb.MatchStage(
-            name=_write_name(query.name),
-            mother_name=_write_name(query.mother_name),
-            father_name=_write_name(query.father_name),
-            birthplace=_write_place(query.birthplace),
-            birth_date=_write_date(query.birth_date),
-            sex=query.sex or 0,
+            name=_write_name(query.fields.get("name")),
+            mother_name=_write_name(query.fields.get("mother_name")),
+            father_name=_write_name(query.fields.get("father_name")),
+            birthplace=_write_place(query.fields.get("birthplace")),
+            birth_date=_write_date(query.fields.get("birth_date")),
+            sex=_write_code(query.fields.get("sex")),
         ),
     )
     return request.SerializeToString(deterministic=True)
@@ -204,22 +206,24 @@ def _read_identity(header: pb.QuestionHeader | pb.AnswerHeader, where: str) -> t
 
 def _read_query(stage: pb.MatchStage, schema: LinkageSchema, epoch: int) -> EncodedQuery:
     _require(stage.HasField("name"), "name", "is required")
-    name = _read_name(stage, "name", schema)
-    assert name is not None
-    return EncodedQuery(
-        fingerprint=schema.fingerprint,
-        epoch=epoch,
-        name=name,
-        mother_name=_read_name(stage, "mother_name", schema),
-        father_name=_read_name(stage, "father_name", schema),
-        birthplace=_read_place(stage, schema),
-        birth_date=_read_date(stage),
-        sex=stage.sex or None,
-    )
+    read: dict[str, FieldQuery | None] = {
+        "name": _read_name(stage, "name", schema),
+        "mother_name": _read_name(stage, "mother_name", schema),
+        "father_name": _read_name(stage, "father_name", schema),
+        "birthplace": _read_place(stage, schema),
+        "birth_date": _read_date(stage),
+        "sex": CodeQuery(stage.sex) if stage.sex else None,
+    }
+    known = {name: field for name, field in read.items() if field is not None}
+    return EncodedQuery(schema.fingerprint, epoch, known)
 
 
-def _write_name(name: NameQuery | None) -> pb.EncodedName | None:
-    if name is None:
+def _write_code(code: FieldQuery | None) -> int:
+    return code.token if isinstance(code, CodeQuery) else 0
+
+
+def _write_name(name: FieldQuery | None) -> pb.EncodedName | None:
+    if not isinstance(name, NameQuery):
         return None
     return pb.EncodedName(
         tokens=[
@@ -246,8 +250,8 @@ def _read_token(token: pb.EncodedToken, field: str, schema: LinkageSchema) -> To
     return TokenQuery(np.stack(filters), token.weight, token.initial)
 
 
-def _write_place(place: PlaceQuery | None) -> pb.EncodedPlace | None:
-    if place is None:
+def _write_place(place: FieldQuery | None) -> pb.EncodedPlace | None:
+    if not isinstance(place, PlaceQuery):
         return None
     return pb.EncodedPlace(
         text=_filter_bytes(place.text),
@@ -269,8 +273,8 @@ def _read_place(stage: pb.MatchStage, schema: LinkageSchema) -> PlaceQuery | Non
     )
 
 
-def _write_date(date: DateQuery | None) -> pb.EncodedDate | None:
-    if date is None:
+def _write_date(date: FieldQuery | None) -> pb.EncodedDate | None:
+    if not isinstance(date, DateQuery):
         return None
     return pb.EncodedDate(
         years=date.years.tolist(),

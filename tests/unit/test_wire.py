@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from matching.question import EncodedQuery
+from matching.question import DateQuery, EncodedQuery, NameQuery, PlaceQuery
 from matching.schema import PERSON_SCHEMA
 from node.errors import PeerContractError, PeerRefusedError, PeerTimeoutError, PeerUnreachableError
 from node.messages import Answer, Busy, NeedMore, Purpose, ReceivedQuestion, RefusalReason, Refused, Unavailable
@@ -31,6 +31,8 @@ def same(a: Any, b: Any) -> bool:
         return bool(a.dtype == b.dtype and np.array_equal(a, b))
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if is_dataclass(a):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     return bool(a == b)
@@ -77,9 +79,11 @@ def test_arrays_of_a_received_question_are_writable() -> None:
     # The compiled kernels are built for writable arrays: a read-only one would be compiled anew, inside a question.
     got = received(request()).content
     assert isinstance(got, EncodedQuery)
-    assert got.birthplace is not None
-    assert got.birth_date is not None
-    for array in (got.name.tokens[0].variants, got.birthplace.text, got.birth_date.years, got.birth_date.year_classes):
+    named, born_in, born = (got.fields[field] for field in ("name", "birthplace", "birth_date"))
+    assert isinstance(named, NameQuery)
+    assert isinstance(born_in, PlaceQuery)
+    assert isinstance(born, DateQuery)
+    for array in (named.tokens[0].variants, born_in.text, born.years, born.year_classes):
         assert array.flags.writeable
         assert array.flags.c_contiguous
 
@@ -89,9 +93,9 @@ def test_one_question_has_one_byte_form() -> None:
 
 
 def test_filters_travel_as_little_endian_words() -> None:
-    asked = query(name=name(1, 1))
-    variant = request(asked).match.name.tokens[0].variants[0]
-    assert variant[:8] == int(asked.name.tokens[0].variants[0, 0]).to_bytes(8, "little")
+    asked = name(1, 1)
+    variant = request(query(name=asked)).match.name.tokens[0].variants[0]
+    assert variant[:8] == int(asked.tokens[0].variants[0, 0]).to_bytes(8, "little")
 
 
 def _clear(field: str) -> Callable[[pb.AskRequest], None]:

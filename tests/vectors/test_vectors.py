@@ -113,7 +113,7 @@ def test_similarity_kernel_agrees_with_the_plain_one() -> None:
 def test_name_kernel_agrees_with_the_plain_one() -> None:
     rng = np.random.default_rng(7)
     tokens = 40
-    cells = name_cells(PERSON_SCHEMA.field("name").levels)
+    cells = name_cells()
     for _ in range(200):
         asked = int(rng.integers(1, 7))
         similarity = (rng.integers(0, 256, (asked, tokens)) * (rng.random((asked, tokens)) < 0.2)).astype(np.uint8)
