@@ -88,7 +88,7 @@ def combine(
         for f in range(len(levels))
     ]
     bits = model.bits(query, pooled)
-    prior = {code: model.coverage * model.priors[code] for code in (*answers, *silent)}
+    prior = _priors(model, (*answers, *silent))
     none_mass = model.none_factor * (1.0 - sum(prior.values()))
     masses: dict[str, float] = {}
     shares: list[tuple[str, int, float]] = []
@@ -116,6 +116,14 @@ def combine(
         unanswered={code: prior[code] / norm for code in silent},
         candidates=tuple(candidates),
     )
+
+
+def _priors(model: MatchModel, codes: Sequence[str]) -> dict[str, float]:
+    """Return each province's prior times coverage; one the model does not know counts as an average one."""
+    mean = sum(model.priors.values()) / len(model.priors)
+    shares = {code: model.priors.get(code, mean) for code in codes}
+    total = max(1.0, sum(shares.values()))
+    return {code: model.coverage * share / total for code, share in shares.items()}
 
 
 def decide(posterior: Posterior, model: MatchModel, query: EncodedQuery) -> Decision:

@@ -87,6 +87,13 @@ def test_a_home_found_while_one_is_silent_is_named_but_incomplete(everywhere: di
     assert (decision.outcome, decision.province) == (Outcome.INCOMPLETE, "33")
 
 
+def test_a_province_the_model_does_not_know_counts_as_an_average_one(everywhere: dict[str, Evidence]) -> None:
+    posterior = combine({**everywhere, "99": everywhere["35"]}, ("98",), MODEL, QUERY)
+    total = sum(posterior.provinces.values()) + posterior.none + sum(posterior.unanswered.values())
+    assert total == pytest.approx(1)
+    assert posterior.provinces["33"] > 0.9
+
+
 def test_a_common_name_weighs_less_than_a_rare_one(tmp_path: Path) -> None:
     """The question's own null: the same agreement, worth less where more persons reach it."""
     index, _ = build(tmp_path / "g", [*crowd(4000), ("X", "ZAENUDIN MZ", None, None, None, None)])
