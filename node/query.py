@@ -231,7 +231,7 @@ def _understand(client: Client, encoder: QueryEncoder, today: date) -> tuple[Enc
         "mother_name": client.mother_name,
         "father_name": client.father_name,
     }
-    unusable = [name for name, text in said.items() if text and getattr(query, name) is None and name not in warned]
+    unusable = [name for name, text in said.items() if text and name not in query.fields and name not in warned]
     return query, warnings + [Warned(name, "unusable") for name in unusable]
 
 
