@@ -112,7 +112,8 @@ class _Steps:
                 self._console.print(f"{step} ...")
         self._progress.update(self._tasks[step], completed=done)
         if done == total and not self._console.is_terminal:
-            self._console.print(f"{step}: {done:,} of {total:,}")
+            seconds = time.monotonic() - self._started[step]
+            self._console.print(f"{step}: {done:,} of {total:,} in {seconds:.0f} s")
 
     def end(self) -> None:
         self._progress.stop()
