@@ -31,7 +31,9 @@ BLOCK_BYTES: Final = 4 << 20  # of a CSV file read at once: about 40,000 persons
 SNIFF_BYTES: Final = 256 * 1024
 MAX_RECORD_LINES: Final = 50  # lines one CSV record may span before its quote counts as never closed
 _SEPARATORS: Final = ",;\t|"
-_LOOKS_LIKE_DATA: Final = re.compile(r"\d{6,}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
+_LOOKS_LIKE_DATA: Final = re.compile(
+    r"^\d+$|\d{6,}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^(?:l|p|laki-laki|perempuan)$", re.IGNORECASE
+)
 _CELL_RANGE: Final = re.compile(rb'<mergeCell ref="([A-Z]+)(\d+):([A-Z]+)(\d+)"')
 _OLD_GENERATION: Final = "nothing was published; the old generation still answers"
 
@@ -151,6 +153,7 @@ def _refuse_foreign(path: Path, first: bytes) -> None:
 def _check_header(names: Sequence[str], row: int, next_row: int | None) -> None:
     """Refuse a row that cannot be the one with the column names. next_row: columns filled in the row below."""
     named = [name for name in names if name]
+    # First of all: the complaints below, and the mapping's, name columns, and a person's values are no column names.
     if any(_LOOKS_LIKE_DATA.search(name) for name in named):
         raise ImportRejectedError(
             f"row {row} looks like a person, not like column names",
