@@ -328,7 +328,7 @@ def _requested_key(request_pem: bytes, identity: Identity) -> EllipticCurvePubli
     try:
         request = x509.load_pem_x509_csr(request_pem)
         extensions = request.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise ConfigError(
             "the request file is not a whole PEM certificate request",
             hint="copy it again from the node that made it with `pulang cert request`",

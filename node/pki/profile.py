@@ -112,6 +112,8 @@ def check_leaf_profile(leaf: x509.Certificate) -> Identity:
     """
     if leaf.version is not x509.Version.v3 or leaf.signature_algorithm_oid not in ALLOWED_SIGNATURES:
         raise TrustError("the certificate is not X.509 v3 signed with ECDSA and SHA-2")
+    if leaf.serial_number < 1:
+        raise TrustError("the certificate's serial number is not positive")
     p256_key(leaf, "the certificate")
     try:
         extensions = leaf.extensions
@@ -120,7 +122,7 @@ def check_leaf_profile(leaf: x509.Certificate) -> Identity:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints)
         usage = extensions.get_extension_for_class(x509.KeyUsage)
         purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except (ValueError, x509.DuplicateExtension):
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise TrustError("the certificate's extensions cannot be read") from None
     if not constraints.critical or constraints.value.ca:
         raise TrustError("the certificate is an authority's, not a node's")

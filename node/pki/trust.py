@@ -87,7 +87,7 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certifi
     )
     try:
         path = verifier.verify(leaf, intermediates).chain
-    except VerificationError:
+    except (VerificationError, ValueError):  # ValueError: a part that is only parsed here, such as the subject
         # The library's reason may quote the foreign certificate; ours never does.
         raise TrustError(
             f"the certificate of {identity} was not issued by this federation's root",
@@ -105,7 +105,7 @@ def read_certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     markers = pem.count(b"-----BEGIN ")
     try:
         certificates = tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         certificates = ()
     # A half-written second certificate would be skipped in silence: as many must be read as begin.
     if not certificates or len(certificates) != markers or len(pem) > MAX_CHAIN_PEM_BYTES:

@@ -22,6 +22,8 @@ from tests.pki_world import DAY, NOW, World, request_for
 if TYPE_CHECKING:
     from node.pki.membership import Membership
 
+# An edit may make the serial negative: the library then says so besides loading it, and our check refuses it.
+pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4)
 
 
@@ -64,26 +66,30 @@ def armoured(der: bytes, kind: str) -> bytes:
 
 @settings(max_examples=400, deadline=None)
 @given(EDITS)
-def test_no_edit_of_a_certificate_passes_or_escapes_as_another_error(
+def test_no_edit_changes_what_a_certificate_says_or_escapes_as_another_error(
     small: Small, edits: list[tuple[float, int]]
 ) -> None:
     changed = edited(small.leaf, edits)
-    if changed == small.leaf:
-        return
-    with pytest.raises(NodeError):
+    try:
         verify_peer(armoured(changed, "CERTIFICATE"), small.world.authority.root_pem, small.membership, NOW)
+    except NodeError:
+        return
+    # DER leaves the signature's own wrapping a little freedom; what is signed has none.
+    told, tells = (x509.load_der_x509_certificate(der).tbs_certificate_bytes for der in (small.leaf, changed))
+    assert tells == told
 
 
 @settings(max_examples=300, deadline=None)
 @given(EDITS)
-def test_no_edit_of_a_request_is_signed_or_escapes_as_another_error(
+def test_no_edit_of_a_request_gets_another_key_certified_or_escapes_as_another_error(
     small: Small, edits: list[tuple[float, int]]
 ) -> None:
     changed = edited(small.request, edits)
-    if changed == small.request:
+    try:
+        issued = small.world.authority.issue(armoured(changed, "CERTIFICATE REQUEST"), "35", NOW)
+    except NodeError:
         return
-    with pytest.raises(NodeError):
-        small.world.authority.issue(armoured(changed, "CERTIFICATE REQUEST"), "35", NOW)
+    assert x509.load_pem_x509_certificate(issued).public_key() == x509.load_der_x509_csr(small.request).public_key()
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +230,33 @@ def test_half_a_certificate_is_one_clear_error(world: World) -> None:
     for size in (0, 1, 30, len(leaf) // 2, len(leaf) - 3):
         with pytest.raises(ConfigError, match="not a whole PEM certificate"):
             judge(world, leaf[:size])
+
+
+def test_a_certificate_of_a_version_that_does_not_exist_is_one_clear_error(world: World) -> None:
+    der = x509.load_pem_x509_certificate(world.leaf("35")).public_bytes(Encoding.DER)
+    edited = base64.encodebytes(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x0a"))
+    with pytest.raises(ConfigError, match="not a whole PEM certificate"):
+        judge(world, b"-----BEGIN CERTIFICATE-----\n" + edited + b"-----END CERTIFICATE-----\n")
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_a_negative_serial_number_is_refused(world: World) -> None:
+    certificate = x509.load_pem_x509_certificate(world.leaf("35"))
+    while certificate.serial_number.bit_length() <= 152:  # all 20 bytes in use, so that the first holds the sign
+        certificate = x509.load_pem_x509_certificate(world.leaf("35"))
+    der, serial = certificate.public_bytes(Encoding.DER), certificate.serial_number.to_bytes(20, "big")
+    negative = x509.load_der_x509_certificate(der.replace(serial, bytes([serial[0] | 0x80]) + serial[1:], 1))
+    with pytest.raises(TrustError, match="not positive"):
+        judge(world, pem(negative))
+
+
+def test_a_subject_that_cannot_be_read_is_one_clear_error(world: World) -> None:
+    der = x509.load_pem_x509_certificate(world.leaf("35")).public_bytes(Encoding.DER)
+    common_name = b"\x06\x03\x55\x04\x03\x0c\x0bp35.fkd-mpu"  # OID, UTF8String
+    assert common_name in der
+    broken = base64.encodebytes(der.replace(common_name, common_name.replace(b"p35", b"p\xff\xff")))
+    with pytest.raises(TrustError, match="not issued by"):
+        judge(world, b"-----BEGIN CERTIFICATE-----\n" + broken + b"-----END CERTIFICATE-----\n")
 
 
 def test_a_half_written_second_certificate_is_not_skipped_in_silence(world: World) -> None:
