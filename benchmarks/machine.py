@@ -9,8 +9,9 @@ from pathlib import Path
 
 
 def machine() -> str:
-    """Return processor, cores this process may use, and Python, in one line."""
-    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    """Return processor, cores this process may use, how busy they are, and Python, in one line."""
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"{_processor()}, {cores} cores, load {load:.1f}, Python {platform.python_version()}"
 
 
 def _processor() -> str:
