@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from matching.errors import FieldValueError, SchemaError
-from matching.fields import PartialDate, parse_born, parse_sex, year_classes
+from matching.fields import PartialDate, parse_sex, year_classes
 from matching.kernels import FILTER_WORDS, HALF_BITS
 from matching.names import parse_name
 from matching.places import resolve_place
@@ -30,7 +30,7 @@ from matching.question import (
     PlaceQuery,
     TokenQuery,
 )
-from matching.rules import NAME_RULES, NameRules
+from matching.rules import NORMALISATION, NameRules, Normalisation
 from matching.schema import FieldKind, FieldSpec
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class FilterEncoder:
     whole sound ("=" + sound) and the whole wide sound ("~" + wide sound). An initial sets its first bigram only.
     """
 
-    def __init__(self, spec: FieldSpec, keys: FieldKeys) -> None:
+    def __init__(self, spec: FieldSpec, keys: FieldKeys, rules: Normalisation = NORMALISATION) -> None:
         if spec.filter_words != FILTER_WORDS:
             raise SchemaError(f"field {spec.name}: the compiled kernels serve {FILTER_WORDS * 64}-bit filters only")
-        self.rules: NameRules = NAME_RULES["id-name" if spec.kind is FieldKind.PLACE else spec.rules]
+        self.rules: NameRules = rules.names["id-name" if spec.kind is FieldKind.PLACE else spec.rules]
         self._spec = spec
         self._keys = keys
         self._spelling: dict[str, int] = {}
@@ -170,10 +170,11 @@ def client_warnings(client: Client) -> tuple[FieldWarning, ...]:
 class QueryEncoder:
     """Encodes questions under one set of keys; keeps the features it has met, so reuse it."""
 
-    def __init__(self, keys: FieldKeys) -> None:
+    def __init__(self, keys: FieldKeys, rules: Normalisation = NORMALISATION) -> None:
         self.keys = keys
+        self._rules = rules
         self._filters = {
-            spec.name: FilterEncoder(spec, keys)
+            spec.name: FilterEncoder(spec, keys, rules)
             for spec in keys.schema.fields
             if spec.kind in {FieldKind.NAME, FieldKind.PLACE}
         }
@@ -242,7 +243,7 @@ class QueryEncoder:
         return NameQuery(tuple(_token(encoder, token) for token in unique[:MAX_TOKENS])) if unique else None
 
     def _place(self, field: str, text: str) -> PlaceQuery | None:
-        place = resolve_place(text)
+        place = self._rules.place(text)
         if not place.text:
             return None
         return PlaceQuery(
@@ -253,7 +254,7 @@ class QueryEncoder:
         )
 
     def _date(self, field: str, text: str, today: date) -> DateQuery:
-        born = parse_born(text, today)
+        born = self._rules.born(text, today)
         years = year_classes(born, today.year)
         month, day = born.month, born.day
         # Only a day that could be a month can have changed places with it, and only when both are known.

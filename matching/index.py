@@ -22,9 +22,9 @@ import numpy as np
 
 from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
 from matching.errors import FieldValueError, IndexDamagedError, SchemaError
-from matching.fields import PartialDate, parse_registry_date
+from matching.fields import PartialDate
 from matching.kernels import FILTER_WORDS, intern_names, rehash
-from matching.places import resolve_place
+from matching.rules import NORMALISATION
 from matching.schema import FieldKind, FieldSpec, LinkageSchema, describe, require_same
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from matching.keys import FieldKeys
     from matching.names import ParsedName
+    from matching.rules import Normalisation
 
 FORMAT: Final = "pulang-index-1"
 MANIFEST: Final = "manifest.json"
@@ -154,7 +155,7 @@ class _ArrayFile:
         self._dtype = np.dtype(dtype)
         self._row_shape = row_shape
         self._path = directory / name
-        self._file: BinaryIO = self._path.open("xb")
+        self._file = open_private(self._path)
         self._hash = hashlib.sha256()
 
     def append(self, rows: NDArray[Any]) -> None:
@@ -179,6 +180,11 @@ class _ArrayFile:
     def abandon(self) -> None:
         """Close without caring for durability."""
         self._file.close()
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open a new file for writing that only its owner may read. Raises FileExistsError."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def _spot_digest(path: Path, size: int) -> str:
@@ -227,9 +233,9 @@ class _ValueColumn:
 class _NameColumn(_ValueColumn):
     """Names: distinct tokens with their filters, distinct names as sets of token numbers."""
 
-    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path) -> None:
+    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path, rules: Normalisation) -> None:
         super().__init__(spec, directory)
-        self._encoder = FilterEncoder(spec, keys)
+        self._encoder = FilterEncoder(spec, keys, rules)
         self.rules = self._encoder.rules
         self._tokens: dict[str, int] = {}
         self._filters = bytearray()
@@ -306,11 +312,12 @@ class _NameColumn(_ValueColumn):
 class _TableColumn(_ValueColumn):
     """Places, dates and sexes: few distinct values, each a row of keyed tokens (places: and a filter)."""
 
-    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path) -> None:
+    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path, rules: Normalisation) -> None:
         super().__init__(spec, directory)
         self._keys = keys
+        self._rules = rules
         self._known: dict[Any, int] = {}
-        self._encoder = FilterEncoder(spec, keys) if spec.kind is FieldKind.PLACE else None
+        self._encoder = FilterEncoder(spec, keys, rules) if spec.kind is FieldKind.PLACE else None
         self._filters: list[int] = [0]
         width = {FieldKind.PLACE: sum(PLACE_TOKENS), FieldKind.DATE: 3, FieldKind.CODE: 1}[spec.kind]
         self._rows: list[tuple[int, ...]] = [(0,) * width]
@@ -333,7 +340,7 @@ class _TableColumn(_ValueColumn):
         return number
 
     def _date(self, value: str) -> int:
-        parsed = parse_registry_date(value)
+        parsed = self._rules.registry_date(value)
         if parsed == _MISSING_DATE:
             return 0
         found = self._known.get(parsed)
@@ -351,7 +358,7 @@ class _TableColumn(_ValueColumn):
         )
 
     def _place(self, value: str) -> int:
-        place = resolve_place(value)
+        place = self._rules.place(value)
         if not place.text:
             return 0
         found = self._known.get(place)
@@ -384,15 +391,14 @@ def half_weights(filters: NDArray[np.uint64]) -> NDArray[np.uint16]:
 class IndexBuilder:
     """Streams batches of persons into a new generation folder. Memory grows with distinct values, not with persons."""
 
-    def __init__(self, directory: Path, keys: FieldKeys) -> None:
+    def __init__(self, directory: Path, keys: FieldKeys, rules: Normalisation = NORMALISATION) -> None:
         directory.mkdir(mode=0o700)
         self._directory = directory
         self._keys = keys
         self._schema: LinkageSchema = keys.schema
-        self._names = {s.name: _NameColumn(s, keys, directory) for s in self._schema.fields if s.kind is FieldKind.NAME}
-        self._tables = {
-            s.name: _TableColumn(s, keys, directory) for s in self._schema.fields if s.kind is not FieldKind.NAME
-        }
+        fields = self._schema.fields
+        self._names = {s.name: _NameColumn(s, keys, directory, rules) for s in fields if s.kind is FieldKind.NAME}
+        self._tables = {s.name: _TableColumn(s, keys, directory, rules) for s in fields if s.kind is not FieldKind.NAME}
         self._rows = _ArrayFile(directory, "rows", "<u4", (len(self._schema.fields),))
         self._ids = _ArrayFile(directory, "record_ids.bytes", "u1")
         self._id_offsets = _ArrayFile(directory, "record_ids.offsets", "<i8")
@@ -519,7 +525,7 @@ class IndexBuilder:
             built_at=now.isoformat(timespec="seconds"),
             files=files,
         )
-        with (self._directory / MANIFEST).open("xb") as out:
+        with open_private(self._directory / MANIFEST) as out:
             out.write(manifest.to_json().encode("ascii"))
             out.flush()
             os.fsync(out.fileno())

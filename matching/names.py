@@ -40,13 +40,35 @@ class ParsedName(NamedTuple):
     titles: tuple[str, ...] = ()
 
 
-def parse_name(raw: str) -> ParsedName:
-    """Return the parts of a name as written. Never raises: a text without a name in it gives no tokens."""
+NAME_PARTS = (
+    "brackets",
+    "second_names",
+    "comma",
+    "titles",
+    "degrees",
+    "patronyms",
+    "compounds",
+    "run_together",
+    "articles",
+    "spelled_letters",
+    "abbreviations",
+    "muhammad",
+)
+_NOTHING: frozenset[str] = frozenset()
+
+
+def parse_name(raw: str, *, without: frozenset[str] = _NOTHING) -> ParsedName:
+    """Return the parts of a name as written. Never raises: a text without a name in it gives no tokens.
+
+    without: parts of rules 1 to 5 to leave out, of NAME_PARTS, so that a benchmark can show what each earns.
+    """
+    if without:
+        return _parse(raw[:MAX_NAME_CHARACTERS], without)
     words = raw.lower().split() if len(raw) <= MAX_NAME_CHARACTERS else []
     # Most names are made of plain tokens only: they are recognised whole, for the import's sake.
     if words and len(words) <= MAX_TOKENS and _plain_tokens().issuperset(words):
         return ParsedName(tuple(_join_pairs(words)))
-    return _parse(raw[:MAX_NAME_CHARACTERS])
+    return _parse(raw[:MAX_NAME_CHARACTERS], without)
 
 
 # --- Rule 1: letters, second names, brackets ------------------------------------------------------------------------
@@ -58,6 +80,7 @@ _LETTERS = str.maketrans(
     | {"æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ß": "ss"}
 )
 _NOT_A_NAME = re.compile(r"['`\d]+|\([^)]*\)?|\[[^\]]*\]?|\{[^}]*\}?")
+_NOT_A_LETTER = re.compile(r"['`\d]+")
 _ON_BEHALF = re.compile(r"^\W*a[./]n\b\.?")
 _SECOND_NAME = re.compile(r"/|@|(?<=[a-z.])\s+(?:alias|als\b\.?|al\.|a\.k\.a\.?)\s+(?=[a-z])")
 _HYPHEN = re.compile(r"([a-z]+)-([a-z]+)")
@@ -79,13 +102,15 @@ def _to_ascii(raw: str) -> str:
     return text[:MAX_NAME_CHARACTERS].lower()
 
 
-def _parse(raw: str) -> ParsedName:
+def _parse(raw: str, without: frozenset[str]) -> ParsedName:
     text = _to_ascii(raw)
     words = text.split()
     if "".join(words).isalpha() and "alias" not in words and "als" not in words:
-        return _parse_words(words)
-    text = _NOT_A_NAME.sub("", _ON_BEHALF.sub("", text))
-    persons = [_parse_person(part) for part in _SECOND_NAME.split(text)]
+        return _parse_words(words, without)
+    noise = _NOT_A_LETTER if "brackets" in without else _NOT_A_NAME
+    text = noise.sub("", _ON_BEHALF.sub("", text))
+    parts = [text] if "second_names" in without else _SECOND_NAME.split(text)
+    persons = [_parse_person(part, without) for part in parts]
     mother = next((person.mother for person in persons if person.mother), ())
     named = [person for person in persons if person.tokens]
     if not named:
@@ -96,11 +121,11 @@ def _parse(raw: str) -> ParsedName:
     return first._replace(father=father, mother=mother, aliases=aliases)
 
 
-def _parse_person(text: str) -> ParsedName:
+def _parse_person(text: str, without: frozenset[str]) -> ParsedName:
     """Return one person's name; what follows a comma is a degree, unless nothing precedes it."""
-    for part in text.split(","):
+    for part in [text] if "comma" in without else text.split(","):
         words = _WORD.findall(_HYPHEN.sub(_close_hyphen, part))
-        person = _parse_words(words)
+        person = _parse_words(words, without)
         if person.tokens or person.mother:
             return person
     return ParsedName(())
@@ -142,17 +167,20 @@ def _degrees() -> dict[str, str]:
     return {form: place for form, _, kind, place in read_table("titles.tsv") if kind == "degree"}
 
 
-def _parse_words(words: list[str]) -> ParsedName:
+def _parse_words(words: list[str], without: frozenset[str]) -> ParsedName:
     if " ".join(word.rstrip(".") for word in words) in _NO_NAME:
         return ParsedName(())
-    words = _join_spelled_letters(_cut_degrees(words))
+    if "degrees" not in without:
+        words = _cut_degrees(words)
+    if "spelled_letters" not in without:
+        words = _join_spelled_letters(words)
     balinese = _is_balinese(words)
-    words, titles, newborn = _strip_titles(words)
-    own, father_words = _cut_patronym(words)
-    tokens = _to_tokens(own, balinese=balinese)
+    words, titles, newborn = (words, (), False) if "titles" in without else _strip_titles(words)
+    own, father_words = (words, []) if "patronyms" in without else _cut_patronym(words)
+    tokens = _to_tokens(own, without, balinese=balinese)
     if newborn:
         return ParsedName((), mother=tokens)
-    father = _to_tokens(_strip_titles(father_words)[0], balinese=False)
+    father = _to_tokens(_strip_titles(father_words)[0], without, balinese=False)
     return ParsedName(tokens, father=father, titles=titles)
 
 
@@ -274,7 +302,7 @@ def _is_balinese(words: list[str]) -> bool:
     return bool(words) and (words[0] in {"i", "ni"} or any(word.rstrip(".") in _BALINESE for word in words))
 
 
-def _to_tokens(words: list[str], *, balinese: bool) -> tuple[str, ...]:
+def _to_tokens(words: list[str], without: frozenset[str], *, balinese: bool) -> tuple[str, ...]:
     tokens: list[str] = []
     article = ""
     for i, word in enumerate(words):
@@ -282,21 +310,25 @@ def _to_tokens(words: list[str], *, balinese: bool) -> tuple[str, ...]:
         last = i + 1 == len(words)
         if (bare in _CLAN_MARKERS and not last) or (bare in _SUFFIXES and i):
             continue
-        if bare in _ARTICLES and not last and _joins(bare, words[i + 1]):
+        if bare in _ARTICLES and not last and _joins(bare, words[i + 1]) and "articles" not in without:
             article += bare
             continue
         if article:
             bare, article = article + bare, ""
-        elif balinese and bare in _abbreviations("bali"):
-            tokens.extend(_abbreviations("bali")[bare])
-            continue
-        elif word != bare and bare in _abbreviations("dotted"):
-            tokens.extend(_abbreviations("dotted")[bare])
+        elif (full := _written_out(word, bare, balinese=balinese)) and "abbreviations" not in without:
+            tokens.extend(full)
             continue
         elif bare == "st" and last and i:
             continue  # at the end an engineer's degree, before a name Siti
-        tokens.extend(expand_word(bare))
-    return tuple(_join_pairs(tokens)[:MAX_TOKENS])
+        tokens.extend(expand_word(bare, without))
+    return tuple((tokens if "compounds" in without else _join_pairs(tokens))[:MAX_TOKENS])
+
+
+def _written_out(word: str, bare: str, *, balinese: bool) -> tuple[str, ...] | None:
+    """Return what an abbreviation stands for beside a Balinese marker, or with a dot."""
+    if balinese and bare in _abbreviations("bali"):
+        return _abbreviations("bali")[bare]
+    return _abbreviations("dotted").get(bare) if word != bare else None
 
 
 def _join_pairs(tokens: list[str]) -> list[str]:
@@ -321,14 +353,17 @@ def _joins(article: str, following: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 16)
-def expand_word(word: str) -> tuple[str, ...]:
-    """Return the tokens one word stands for."""
-    full = _abbreviations("any").get(word)
+def expand_word(word: str, without: frozenset[str] = _NOTHING) -> tuple[str, ...]:
+    """Return the tokens one word stands for. without: as of `parse_name`."""
+    full = None if "abbreviations" in without else _abbreviations("any").get(word)
     if full is not None:
         return full
-    if _MUHAMMAD.fullmatch(word):
+    if "muhammad" not in without and _MUHAMMAD.fullmatch(word):
         return ("muhammad",)
-    return _split_compound(word) or _compounds().apart.get(word) or _split_run_together(word) or (word,)
+    halves = None if "compounds" in without else _split_compound(word) or _compounds().apart.get(word)
+    if halves is None and "run_together" not in without:
+        halves = _split_run_together(word)
+    return halves or (word,)
 
 
 def _split_compound(word: str) -> tuple[str, ...] | None:

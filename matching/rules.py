@@ -1,4 +1,4 @@
-"""Which normalisation a name field uses: the schema names a set of rules, this table says what they are."""
+"""Which normalisation a field uses: the schema names a set of rules, these tables say what they are."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 import jellyfish
 
+from matching.fields import parse_born, parse_registry_date
 from matching.names import ParsedName, parse_name
 from matching.phonetics import TokenForms, token_forms, wide_sound
+from matching.places import resolve_place
 from matching.reference import token_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from datetime import date
+
+    from matching.fields import Born, PartialDate
+    from matching.places import ResolvedPlace
 
 FLAT_WEIGHT: Final = 40  # 10 bits: where no reference says how rare a token is, all are alike
 MAX_TEXT: Final = 160
@@ -90,3 +96,19 @@ NAME_RULES: Final[dict[str, NameRules]] = {
         initials=False,
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Everything that stands between a raw value and its encoding; a benchmark leaves out a rule at a time.
+
+    names: by the schema's name of the rules.
+    """
+
+    names: Mapping[str, NameRules]
+    place: Callable[[str], ResolvedPlace]
+    registry_date: Callable[[str], PartialDate]
+    born: Callable[[str, date], Born]
+
+
+NORMALISATION: Final = Normalisation(NAME_RULES, resolve_place, parse_registry_date, parse_born)
