@@ -21,6 +21,7 @@ from matching.index import Column, EncodedIndex, IndexBuilder, RecordBatch
 from matching.keys import FieldKeys
 from matching.posterior import Posterior, combine
 from matching.question import Client, SearchResult
+from matching.rules import NORMALISATION, Normalisation
 from matching.schema import PERSON_SCHEMA
 from matching.search import search
 from node.errors import ConfigError
@@ -49,6 +50,7 @@ class Federation:
     model: MatchModel
     keys: FieldKeys
     today: date
+    rules: Normalisation = NORMALISATION
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,13 @@ def build_indexes(
     keys: FieldKeys,
     now: datetime,
     progress: Callable[[int], None] = lambda _: None,
+    rules: Normalisation = NORMALISATION,
 ) -> Counter[str]:
     """Build one index per province under `directory`; return how many rows had what wrong (`field: reason`)."""
     issues: Counter[str] = Counter()
     for code in sorted(set(registry["province"].drop_nulls())):
         part = registry.filter(pl.col("province") == code)
-        builder = IndexBuilder(directory / code, keys)
+        builder = IndexBuilder(directory / code, keys, rules)
         for batch in part.iter_slices(BATCH_PERSONS):
             issues.update(f"{issue.field}: {issue.reason}" for issue in builder.add(_batch(batch)))
             progress(batch.height)
@@ -177,7 +180,7 @@ def clients(queries: pl.DataFrame) -> Iterator[tuple[str, Client]]:
 
 def match_all(queries: pl.DataFrame, federation: Federation, threads: int) -> Iterator[Match]:
     """Ask every province about every query; yield matches in the order of the queries, as they are done."""
-    encoder = QueryEncoder(federation.keys)
+    encoder = QueryEncoder(federation.keys, federation.rules)
     indexes, model = federation.indexes, federation.model
 
     def ask(asked: tuple[str, Client]) -> Match:
