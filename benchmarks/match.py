@@ -127,6 +127,7 @@ def build_indexes(
     keys: FieldKeys,
     now: datetime,
     progress: Callable[[int], None] = lambda _: None,
+    *,
     rules: Normalisation = NORMALISATION,
 ) -> Counter[str]:
     """Build one index per province under `directory`; return how many rows had what wrong (`field: reason`)."""
