@@ -141,6 +141,12 @@ def test_manifest_round_trips(tmp_path: Path) -> None:
     assert Manifest.read(tmp_path / "g") == index.manifest
 
 
+def test_only_the_owner_may_read_an_index(tmp_path: Path) -> None:
+    build(tmp_path / "g", crowd(50))
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "g").iterdir()} == {0o600}
+    assert (tmp_path / "g").stat().st_mode & 0o777 == 0o700
+
+
 def test_many_names_outgrow_the_first_interning_table(tmp_path: Path) -> None:
     alphabet = "bcdfghjklmnprst"
     names = [f"{a}a{b}i{c}u{d}an" for a in alphabet for b in alphabet for c in alphabet for d in alphabet[:12]]
