@@ -31,6 +31,10 @@ class FieldValueError(MatchingError):
         self.row = row
 
 
+class EstimationError(MatchingError):
+    """Weights cannot be estimated from these pairs: there are none, or they do not tell two classes apart."""
+
+
 class IndexDamagedError(MatchingError):
     """A file of an encoded index is missing, torn or not ours. Names the file."""
 

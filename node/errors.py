@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from matching.errors import FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
+from matching.errors import EstimationError, FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
 
 
 class NodeError(Exception):
@@ -96,6 +96,7 @@ EXIT_CONFIG: Final = 78  # configuration is missing or wrong
 # Most specific first: the first class an error is an instance of decides.
 EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (FieldValueError, EXIT_DATA),
+    (EstimationError, EXIT_DATA),
     (ImportRejectedError, EXIT_DATA),
     (IndexDamagedError, EXIT_STORE),
     (StoreError, EXIT_STORE),
