@@ -42,6 +42,7 @@ FORMAT: Final = "pulang-index-1"
 MANIFEST: Final = "manifest.json"
 MAX_STORED_TOKENS: Final = 8  # per registered name, aliases included; the kernel's bit set has room for 64
 MAX_RECORD_ID_BYTES: Final = 255
+PERSON_NAME: Final = "id-name"  # where these rules stand first, questions are asked by name
 PLACE_TOKENS: Final = (4, 8, 2)  # keyed tokens kept per place: regencies, related regencies, provinces
 FIRST_SLOTS: Final = 1 << 16
 SPOT_BYTES: Final = 4096
@@ -408,7 +409,8 @@ class IndexBuilder:
         """Add persons; return what was wrong, row by row.
 
         A person whose name is empty after normalising (and names no mother), or whose record id is empty or longer
-        than 255 bytes, is rejected. A birth date or sex that cannot be read counts as missing.
+        than 255 bytes, is rejected; under a schema that does not begin with a person's name, only a record of which
+        nothing is known. A birth date or sex that cannot be read counts as missing.
         """
         size = len(batch.record_ids)
         issues: list[RowIssue] = []
@@ -421,13 +423,9 @@ class IndexBuilder:
         numbers = {name: self._name_numbers(name, batch, parsed) for name in self._names}
         for name, table in self._tables.items():
             numbers[name] = self._table_numbers(table, batch.columns.get(name), size, issues)
-        # "By. Ny. X" is a newborn without a name of its own: kept, to be found by its mother's.
-        keep = numbers[self._schema.fields[0].name] != 0
-        keep |= self._names_mother(batch, parsed)
+        keep, key = self._findable(batch, parsed, numbers)
         issues += [
-            RowIssue(
-                int(row), self._schema.fields[0].name, "empty, or nothing is left after normalising", rejected=True
-            )
+            RowIssue(int(row), key, "empty, or nothing is left after normalising", rejected=True)
             for row in np.flatnonzero(~keep)
         ]
         ids = [record_id.encode() for record_id in batch.record_ids]
@@ -439,6 +437,16 @@ class IndexBuilder:
                 keep[row] = False
         self._append([ids[row] for row in np.flatnonzero(keep)], {n: v[keep] for n, v in numbers.items()})
         return tuple(sorted(issues, key=lambda issue: issue.row))
+
+    def _findable(
+        self, batch: RecordBatch, parsed: dict[str, list[ParsedName | None]], numbers: dict[str, NDArray[np.uint32]]
+    ) -> tuple[NDArray[np.bool_], str]:
+        """Return which rows a question could find, and what the others lack."""
+        first = self._schema.fields[0]
+        if first.rules != PERSON_NAME:
+            return np.any([column != 0 for column in numbers.values()], axis=0), "record"
+        # "By. Ny. X" is a newborn without a name of its own: kept, to be found by its mother's.
+        return (numbers[first.name] != 0) | self._names_mother(batch, parsed), first.name
 
     def _append(self, ids: list[bytes], numbers: dict[str, NDArray[np.uint32]]) -> None:
         for name, column in (*self._names.items(), *self._tables.items()):
