@@ -223,6 +223,42 @@ def collect_classes(columns, levels, bases, bits, rest, floor, start, stop, code
 
 @njit(
     types.int64(
+        types.Array(types.uint32, 2, "C", readonly=True),
+        types.Array(_U8, 1, "C", readonly=True),
+        types.Array(types.int64, 1, "C", readonly=True),
+        types.Array(_F32, 2, "C", readonly=True),
+        types.Array(_F32, 1, "C", readonly=True),
+        _F32,
+        types.Array(types.uint32, 1, "C"),
+        types.Array(_F32, 1, "C"),
+    ),
+    cache=True,
+    nogil=True,
+)
+def collect_rows(columns, levels, bases, bits, rest, floor, rows, weights):
+    """List the persons whose match weight reaches `floor`, with it; the arguments are those of `collect_classes`.
+
+    rows: (persons,) uint32; weights: (persons,) float32. Returns how many of them were filled.
+    """
+    fields = columns.shape[1]
+    found = np.int64(0)
+    for i in range(columns.shape[0]):
+        weight = np.float32(0)
+        passed = True
+        for f in range(fields):
+            weight += bits[f, levels[bases[f] + np.int64(columns[i, f])]]
+            if weight + rest[f] < floor:
+                passed = False
+                break
+        if passed:
+            rows[found] = np.uint32(i)
+            weights[found] = weight
+            found += 1
+    return found
+
+
+@njit(
+    types.int64(
         types.Array(types.int64, 1, "C", readonly=True),
         types.Array(types.uint32, 1, "C"),
         types.Array(types.uint64, 1, "C"),

@@ -21,7 +21,7 @@ MIN_DISTINCT_BYTES: Final = 16  # 32 random bytes hold fewer than this many dist
 # What a field's values are turned into; every purpose has a key of its own, so that no token of one kind can be
 # taken for a token of another.
 PURPOSES: Final[dict[FieldKind, tuple[str, ...]]] = {
-    FieldKind.NAME: ("spelling", "sound"),
+    FieldKind.NAME: ("spelling", "sound", "block"),
     FieldKind.PLACE: ("spelling", "sound", "regency", "province"),
     FieldKind.DATE: ("year", "month", "day"),
     FieldKind.CODE: ("sex", "exact"),
@@ -43,10 +43,14 @@ def load_secret(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FieldKeys:
-    """The keys of one schema in one epoch: (field, purpose) -> 32 bytes."""
+    """The keys of one schema in one epoch: (field, purpose) -> 32 bytes.
+
+    check: 16 bytes of hexadecimal that tell two secrets apart and say nothing usable about either.
+    """
 
     schema: LinkageSchema
     epoch: int
+    check: str
     by_purpose: Mapping[tuple[str, str], bytes] = field(repr=False)
 
     @classmethod
@@ -73,7 +77,8 @@ class FieldKeys:
                     )
                 )
                 keys[spec.name, purpose] = HKDF(SHA256(), 32, None, info).derive(secret)
-        return cls(schema, epoch, keys)
+        check = HKDF(SHA256(), 16, None, b"pulang/keys/1/check" + epoch.to_bytes(4, "little")).derive(secret)
+        return cls(schema, epoch, check.hex(), keys)
 
     @property
     def identity(self) -> tuple[bytes, int]:

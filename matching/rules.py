@@ -11,7 +11,7 @@ import jellyfish
 
 from matching.fields import parse_born, parse_registry_date
 from matching.names import ParsedName, parse_name
-from matching.phonetics import TokenForms, token_forms, wide_sound
+from matching.phonetics import TokenForms, skeleton, token_forms, wide_sound
 from matching.places import resolve_place
 from matching.reference import token_weight
 
@@ -34,13 +34,15 @@ class NameRules:
     """Normalisation of one kind of name.
 
     parse: text to tokens. forms: token to spelling, sound and alternates; stored_forms: the same without alternates.
-    wide: sound to wide sound. weight: rarity in quarter bits. initials: a single letter stands for a longer token.
+    wide: sound to wide sound; skeleton: sound to blocking form. weight: rarity in quarter bits. initials: a single
+    letter stands for a longer token.
     """
 
     parse: Callable[[str], ParsedName]
     forms: Callable[[str], TokenForms]
     stored_forms: Callable[[str], TokenForms]
     wide: Callable[[str], str]
+    skeleton: Callable[[str], str]
     weight: Callable[[str], int]
     initials: bool
 
@@ -76,6 +78,7 @@ NAME_RULES: Final[dict[str, NameRules]] = {
         forms=token_forms,
         stored_forms=lambda token: token_forms(token, without=_NO_ALTERNATES),
         wide=wide_sound,
+        skeleton=skeleton,
         weight=token_weight,
         initials=True,
     ),
@@ -84,6 +87,7 @@ NAME_RULES: Final[dict[str, NameRules]] = {
         forms=_english_forms,
         stored_forms=_english_forms,
         wide=_same,
+        skeleton=_same,
         weight=_flat,
         initials=True,
     ),
@@ -92,6 +96,7 @@ NAME_RULES: Final[dict[str, NameRules]] = {
         forms=_plain_forms,
         stored_forms=_plain_forms,
         wide=_same,
+        skeleton=_same,
         weight=_flat,
         initials=False,
     ),
