@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 import numpy as np
 
 from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
-from matching.errors import FieldValueError, IndexDamagedError, SchemaError
+from matching.errors import FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
 from matching.fields import PartialDate
 from matching.kernels import FILTER_WORDS, intern_names, rehash
 from matching.rules import NORMALISATION
@@ -99,6 +99,7 @@ class Manifest:
     schema: str
     fingerprint: str
     epoch: int
+    key_check: str
     persons: int
     source_rows: int
     built_at: str
@@ -111,6 +112,7 @@ class Manifest:
             "schema": self.schema,
             "fingerprint": self.fingerprint,
             "epoch": self.epoch,
+            "key_check": self.key_check,
             "persons": self.persons,
             "source_rows": self.source_rows,
             "built_at": self.built_at,
@@ -136,6 +138,7 @@ class Manifest:
                 schema=body["schema"],
                 fingerprint=body["fingerprint"],
                 epoch=int(body["epoch"]),
+                key_check=body["key_check"],
                 persons=int(body["persons"]),
                 source_rows=int(body["source_rows"]),
                 built_at=body["built_at"],
@@ -502,14 +505,17 @@ class IndexBuilder:
         if column is None:
             return np.zeros(size, dtype=np.uint32)
         numbers = np.zeros(len(column.values), dtype=np.uint32)
+        unreadable: dict[int, str] = {}
         for code, value in enumerate(column.values):
             try:
                 numbers[code] = table.number(value)
             except FieldValueError as error:
-                issues += [
-                    RowIssue(int(row), table.spec.name, error.reason, rejected=False)
-                    for row in np.flatnonzero(column.codes == code)
-                ]
+                unreadable[code] = error.reason
+        if unreadable:
+            rows = np.flatnonzero(np.isin(column.codes, list(unreadable)))
+            issues += [
+                RowIssue(int(row), table.spec.name, unreadable[int(column.codes[row])], rejected=False) for row in rows
+            ]
         return _gather(numbers, column.codes)
 
     def finish(self, now: datetime, source_rows: int) -> Manifest:
@@ -528,6 +534,7 @@ class IndexBuilder:
             schema=self._schema.canonical.decode("ascii"),
             fingerprint=self._schema.fingerprint.hex(),
             epoch=self._keys.epoch,
+            key_check=self._keys.check,
             persons=self._rows.rows,
             source_rows=source_rows,
             built_at=now.isoformat(timespec="seconds"),
@@ -568,13 +575,16 @@ class EncodedIndex:
         self._maps = maps
 
     @classmethod
-    def open(cls, directory: Path, fingerprint: bytes, epoch: int) -> Self:
+    def open(cls, directory: Path, fingerprint: bytes, epoch: int, key_check: str | None = None) -> Self:
         """Map a generation. Checks format, schema, epoch, every file's size and spots of its bytes.
 
+        key_check: of the keys questions come under (FieldKeys.check): an index of another secret would find nobody.
         Raises IndexDamagedError naming the file, or SchemaMismatchError.
         """
         manifest = Manifest.read(directory)
         require_same((fingerprint, epoch), (_unhex(manifest.fingerprint), manifest.epoch))
+        if key_check is not None and manifest.key_check != key_check:
+            raise SchemaMismatchError(ours=f"key {key_check[:8]}", theirs=f"key {manifest.key_check[:8]} of that epoch")
         arrays: dict[str, NDArray[Any]] = {}
         maps: list[mmap.mmap] = []
         for name, entry in manifest.files.items():

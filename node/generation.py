@@ -15,6 +15,7 @@ from matching.index import EncodedIndex
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from matching.keys import FieldKeys
     from node.home import NodeHome
 
 _log = structlog.get_logger(__name__)
@@ -35,9 +36,9 @@ class Generations:
     A generation that cannot be opened never takes over: the last good one keeps answering and `problem` says why.
     """
 
-    def __init__(self, home: NodeHome, identity: tuple[bytes, int]) -> None:
+    def __init__(self, home: NodeHome, keys: FieldKeys) -> None:
         self._home = home
-        self._fingerprint, self._epoch = identity
+        self._keys = keys
         self._lock = threading.Lock()
         self._current: Generation | None = None
         self._refused: str | None = None
@@ -100,7 +101,7 @@ class Generations:
         if target is None:
             return
         if self._current is None or target != self._current.name:
-            index = EncodedIndex.open(self._home.generations / target, self._fingerprint, self._epoch)
+            index = EncodedIndex.open(self._home.generations / target, *self._keys.identity, self._keys.check)
             old, self._current = self._current, Generation(target, index)
             _log.info("generation_opened", generation=target, persons=index.size)
             if old is not None:

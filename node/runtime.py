@@ -76,7 +76,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
     with ExitStack() as stack:
         store = open_store(config.store_url(home))
         stack.callback(store.close)
-        generations = Generations(home, keys.identity)
+        generations = Generations(home, keys)
         generations.open()
         stack.callback(generations.close)
         service = AnsweringService(

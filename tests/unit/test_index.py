@@ -136,6 +136,20 @@ def test_another_epoch_or_schema_is_refused_naming_both(tmp_path: Path) -> None:
         EncodedIndex.open(tmp_path / "g", *other.identity)
 
 
+def test_an_index_of_another_secret_is_refused_before_it_finds_nobody(tmp_path: Path) -> None:
+    other = FieldKeys.derive(SECRET[::-1], PERSON_SCHEMA, 1)
+    build(tmp_path / "g", crowd(50), keys=other)
+    with pytest.raises(SchemaMismatchError, match="key"):
+        EncodedIndex.open(tmp_path / "g", *KEYS.identity, KEYS.check)
+
+
+def test_a_column_of_unreadable_dates_names_every_row(tmp_path: Path) -> None:
+    rows = [(str(i), "Slamet", None, f"1950-13-{i:02}", None, None) for i in range(1, 29)]
+    index, issues = build(tmp_path / "g", rows)
+    assert index.size == len(rows)
+    assert [issue.row for issue in issues] == list(range(28))
+
+
 def test_manifest_round_trips(tmp_path: Path) -> None:
     index, _ = build(tmp_path / "g", crowd(50))
     assert Manifest.read(tmp_path / "g") == index.manifest
