@@ -88,6 +88,19 @@ _NEAR: Final = {  # neighbours on the keyboard
     "k": "jl", "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "q": "wa", "r": "et", "s": "ad", "t": "ry",
     "u": "yi", "v": "cb", "w": "qe", "x": "zc", "y": "tu", "z": "x",
 }  # fmt: skip
+# Ways in which one sound is spelt, tried where a token has no group in variants.tsv.
+_RESPELLINGS: Final = tuple(
+    (re.compile(pattern), spelt)
+    for pattern, spelt in (
+        (r"i$", "y"), (r"y$", "i"), (r"ie$", "i"), (r"dh", "d"), (r"d(?=[aiu])", "dh"), (r"th", "t"), (r"kh", "h"),
+        (r"kh", "k"), (r"sy", "s"), (r"z", "j"), (r"z", "s"), (r"q", "k"), (r"f", "p"), (r"v", "f"),
+        (r"([lnrstm])\1", r"\1"), (r"(?<=[aiueo])([lnrst])(?=[aiueo])", r"\1\1"), (r"iy(?=[aou])", "i"),
+        (r"i(?=[aou])", "iy"), (r"uw(?=[aie])", "u"), (r"u(?=[aie])", "uw"), (r"ai", "ae"), (r"ae", "ai"),
+        (r"au", "ao"),
+        (r"h$", ""), (r"(?<=[ai])$", "h"), (r"d$", "t"), (r"b$", "p"), (r"a(?=[^aiueo]+o$)", "o"),
+        (r"(?<!^)e(?=[^aiueo]+[aiueo])", "i"),
+    )
+)  # fmt: skip
 _TITLE: Final = re.compile(r"^(h|hj|hi|drs|dra|ir|dr)\.? ", re.IGNORECASE)
 _PATRONYM: Final = re.compile(r" (bin|binti|bt)\b.*", re.IGNORECASE)
 
@@ -326,6 +339,18 @@ def use_variant(rng: np.random.Generator, token: str, person: Person) -> str | N
     return _weighted(rng, options) if options else None
 
 
+def respell(rng: np.random.Generator, token: str, person: Person) -> str | None:
+    """Spell a token another way by which it sounds the same; by its group where it has one."""
+    known = use_variant(rng, token, person)
+    if known is not None:
+        return known
+    fitting = [(pattern, spelt) for pattern, spelt in _RESPELLINGS if pattern.search(token)]
+    if not fitting:
+        return None
+    pattern, spelt = fitting[int(rng.integers(len(fitting)))]
+    return pattern.sub(spelt, token, count=1)
+
+
 def switch_old_spelling(rng: np.random.Generator, token: str, person: Person) -> str | None:
     """Write a modern spelling the old way, or an old one the modern way."""
     today = spelling_today(token)
@@ -383,7 +408,6 @@ _ON_TOKEN: Final[tuple[tuple[str, Callable[[np.random.Generator, str, Person], s
     ("typo", typing_error),
 )
 _JAVANESE: Final = frozenset({"jawa", "lampung"})
-_MOTHER_TOKEN_OPERATIONS: Final = ("variant", "typo")
 
 
 class ErrorModel:
@@ -423,15 +447,14 @@ class ErrorModel:
         exact = self._rates["name_exact"]
         if rng.random() < exact:
             return written
-        # The table's rates are shares of all clients, exact copies included; and what is no exact copy has an error.
-        scale = 1 / (1 - exact)
-        for _ in range(20):
-            found: list[str] = []
-            name = self._changed(rng, person, written, scale, found)
-            if found and name != written:
-                done.extend(f"name:{key}" for key in found)
-                return name
-        return written
+        # The table's rates are shares of all clients, exact copies included.
+        found: list[str] = []
+        name = self._changed(rng, person, written, 1 / (1 - exact), found)
+        if name == written:
+            # No exact copy, and nothing happened to it: it is misspelt, as half of all differing names are (US MPI).
+            name = self._misspelt(rng, person, written, found)
+        done.extend(f"name:{key}" for key in found)
+        return name
 
     def _changed(self, rng: np.random.Generator, person: Person, written: str, scale: float, done: list[str]) -> str:
         name = written
@@ -450,6 +473,17 @@ class ErrorModel:
                 if rate and len(token) > 2 and token not in {"bin", "binti", "alias"} and self._happens(rng, key, rate):
                     tokens[at] = self._note(done, key, on_token(rng, token, person), token)
         return title + " ".join(tokens) + comma + degrees
+
+    def _misspelt(self, rng: np.random.Generator, person: Person, written: str, done: list[str]) -> str:
+        done.clear()
+        title = _TITLE.match(written)
+        head = title.group() if title else ""
+        body, comma, degrees = written.removeprefix(head).partition(",")
+        tokens = body.split()
+        at = int(rng.integers(len(tokens)))
+        key, change = ("variant", respell) if rng.random() < 0.75 else ("typo", typing_error)
+        tokens[at] = self._note(done, key, change(rng, tokens[at], person), tokens[at])
+        return head + " ".join(tokens) + comma + degrees
 
     @staticmethod
     def _note(done: list[str], key: str, changed: T | None, before: T) -> T:
@@ -537,10 +571,8 @@ class ErrorModel:
             done.append("birthplace:place_other_level")
             return places.other_level(rng, person.place)
         if self._happens(rng, "place_confused"):
-            confused = places.confused(rng, person.place)
-            if confused is not None:
-                done.append("birthplace:place_confused")
-                return confused
+            done.append("birthplace:place_confused")
+            return places.confused(rng, person.place)
         return places.bare_name(person.place)
 
     def _mother(self, rng: np.random.Generator, person: Person, done: list[str]) -> str | None:
@@ -554,7 +586,7 @@ class ErrorModel:
             tokens = self._note(done, "mother_name:mother_nickname", short, tokens)
         if self._happens(rng, "mother_variant"):
             at = int(rng.integers(len(tokens)))
-            changed = use_variant(rng, tokens[at], person) if rng.random() < 0.6 else None
+            changed = respell(rng, tokens[at], person) if rng.random() < 0.7 else None
             changed = changed or typing_error(rng, tokens[at], person)
             tokens = list(tokens)
             tokens[at] = self._note(done, "mother_name:mother_variant", changed, tokens[at])

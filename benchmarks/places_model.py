@@ -108,10 +108,13 @@ class PlaceModel:
         districts = self._districts.get(regency.code)
         return districts[int(rng.integers(len(districts)))] if districts else regency.name
 
-    def confused(self, rng: np.random.Generator, place: int) -> str | None:
-        """Return the old parent or the namesake of a regency, None if it has neither."""
-        options = self._confused.get(self.regencies[place].code)
-        return options[int(rng.integers(len(options)))] if options else None
+    def confused(self, rng: np.random.Generator, place: int) -> str:
+        """Return the old parent or the namesake of a regency; one that has neither is called a city, or the reverse."""
+        regency = self.regencies[place]
+        options = self._confused.get(regency.code)
+        if options:
+            return options[int(rng.integers(len(options)))]
+        return f"{'Kabupaten' if regency.is_city else 'Kota'} {regency.name}"
 
     def other_level(self, rng: np.random.Generator, place: int) -> str:
         """Return a village, a district or the province instead of the regency."""
