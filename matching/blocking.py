@@ -7,6 +7,7 @@ are keyed tokens, made when records are encoded and held in memory only: they ar
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,25 @@ YEAR_CLASSES: Final = frozenset({YearClass.EXACT, YearClass.OFF_1, YearClass.OFF
 MAX_PLACES: Final = 8
 
 
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """One name token: how it may sound, and how rare it is in quarter bits."""
+
+    skeletons: frozenset[str]
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What of a record goes into its keys. days: whole dates of birth."""
+
+    names: Sequence[_Token]
+    kin: Sequence[_Token]
+    years: frozenset[int]
+    days: frozenset[str]
+    places: frozenset[str]
+
+
 class BlockEncoder:
     """Makes the blocking keys of records of one schema: names with a date, a place, a parent, or each other.
 
@@ -43,87 +63,96 @@ class BlockEncoder:
     """
 
     def __init__(self, keys: FieldKeys, rules: Normalisation = NORMALISATION) -> None:
-        self._keys = keys
-        self._rules = rules
         names = [spec for spec in keys.schema.fields if spec.kind is FieldKind.NAME]
         if not names:
             raise SchemaError(f"schema {keys.schema.name} has no name: phonetic blocking needs one")
+        self._keys = keys
+        self._rules = rules
         self._name, *self._kin = names
         self._dates = [spec.name for spec in keys.schema.fields if spec.kind is FieldKind.DATE]
         self._places = [spec.name for spec in keys.schema.fields if spec.kind is FieldKind.PLACE]
 
     def stored(self, values: Values) -> tuple[int, ...]:
         """Return the keys under which a registered person is found."""
-        names, kin = self._names(values, asked=False)
-        years: set[int] = set()
+        dates = []
         for field in self._dates:
             try:
-                years.add(self._rules.registry_date(values.get(field) or "").year)
+                dates.append(self._rules.registry_date(values.get(field) or ""))
             except FieldValueError:
                 continue  # a person whose date cannot be read is found by the rest
         places = [code for field in self._places for code in self._rules.place(values.get(field) or "").regencies]
-        return self._joined(names, kin, years, places)
+        facts = _Facts(
+            *self._names(values, asked=False),
+            years=frozenset(date.year for date in dates),
+            days=frozenset(f"{date.year}-{date.month}-{date.day}" for date in dates if date.month and date.day),
+            places=frozenset(places[:MAX_PLACES]),
+        )
+        return self._hashed(facts, alone=0)
 
     def asked(self, values: Values, today: date) -> tuple[int, ...]:
         """Return the keys to look under: other readings of the name, near years and related places included."""
-        names, kin = self._names(values, asked=True)
         years: set[int] = set()
+        days: set[str] = set()
         for field in self._dates:
             try:
                 born = self._rules.born(values.get(field) or "", today)
             except FieldValueError:
                 continue
             years.update(year for year, kind in year_classes(born, today.year) if kind in YEAR_CLASSES)
-        places = [self._rules.place(values.get(field) or "") for field in self._places]
-        codes = chain.from_iterable((*place.regencies, *place.related) for place in places)
-        return self._joined(names, kin, years, list(codes))
+            if born.month and born.day:
+                days.add(f"{born.first_year}-{born.month}-{born.day}")
+        resolved = [self._rules.place(values.get(field) or "") for field in self._places]
+        places = list(chain.from_iterable((*place.regencies, *place.related) for place in resolved))[:MAX_PLACES]
+        names, kin = self._names(values, asked=True)
+        facts = _Facts(names, kin, frozenset(years), frozenset(days), frozenset(places))
+        witnessed = len(names) > 1 or kin or years or places
+        return self._hashed(facts, alone=RARE_QUARTER_BITS if witnessed else 0)
 
-    def _names(self, values: Values, *, asked: bool) -> tuple[list[tuple[set[str], int]], list[set[str]]]:
-        """Return the skeletons and the rarity of each token of the name, and the skeletons of each of the parents'."""
+    def _names(self, values: Values, *, asked: bool) -> tuple[list[_Token], list[_Token]]:
         rules = self._rules.names[self._name.rules]
         parsed = rules.parse(values.get(self._name.name) or "")
-        own = _rarest(rules, chain(parsed.tokens, *parsed.aliases), NAME_TOKENS)
+        own = _rarest(rules, chain(parsed.tokens, *parsed.aliases), NAME_TOKENS, asked=asked)
         said = {"father_name": parsed.father, "mother_name": parsed.mother}
-        kin: list[set[str]] = []
+        kin: list[_Token] = []
         for spec in self._kin:
             theirs = self._rules.names[spec.rules]
             tokens = theirs.parse(values.get(spec.name) or "").tokens or said.get(spec.name, ())
-            kin += [_skeletons(theirs, token, asked=asked) for token in _rarest(theirs, tokens, KIN_TOKENS)]
-        return [(_skeletons(rules, token, asked=asked), rules.weight(token)) for token in own], kin
+            kin += _rarest(theirs, tokens, KIN_TOKENS, asked=asked)
+        return own, kin
 
-    def _joined(
-        self,
-        names: Sequence[tuple[set[str], int]],
-        kin: Sequence[set[str]],
-        years: Iterable[int],
-        places: Sequence[str],
-    ) -> tuple[int, ...]:
-        telling = [skeletons for skeletons, weight in names if weight > COMMON_QUARTER_BITS] or [
-            skeletons for skeletons, _ in names
-        ]
-        # A newborn without a name of its own is found by its mother's.
-        heard = set(chain.from_iterable(telling or kin))
-        texts = {f"rare {one}" for skeletons, weight in names if weight >= RARE_QUARTER_BITS for one in skeletons}
-        for (ones, _), (others, _) in combinations(names, 2):
-            texts.update(f"pair {min(a, b)} {max(a, b)}" for a in ones for b in others)
-        witnesses = [
-            *(f"year {year}" for year in years),
-            *(f"place {code}" for code in places[:MAX_PLACES]),
-            *(f"kin {other}" for other in set(chain.from_iterable(kin))),
-        ]
-        texts.update(f"{witness} {one}" for witness in witnesses for one in heard)
+    def _hashed(self, facts: _Facts, alone: int) -> tuple[int, ...]:
+        """Return the keyed tokens of every pass. alone: the least rarity of a token that needs no second witness."""
+        names = {one for token in _telling(facts.names) for one in token.skeletons}
+        kin = {one for token in _telling(facts.kin) for one in token.skeletons}
+        texts = {f"name {one}" for token in facts.names if token.weight >= alone for one in token.skeletons}
+        texts |= {f"kin {one}" for token in facts.kin if token.weight >= RARE_QUARTER_BITS for one in token.skeletons}
+        for one, other in combinations(facts.names, 2):
+            texts |= {f"names {min(a, b)} {max(a, b)}" for a in one.skeletons for b in other.skeletons}
+        texts |= {f"name year {a} {b}" for a in names for b in facts.years}
+        texts |= {f"name place {a} {b}" for a in names for b in facts.places}
+        texts |= {f"name kin {a} {b}" for a in names for b in kin}
+        texts |= {f"kin year {a} {b}" for a in kin for b in facts.years}
+        texts |= {f"kin place {a} {b}" for a in kin for b in facts.places}
+        texts |= {f"year place {a} {b}" for a in facts.years for b in facts.places}
+        texts |= {f"day {a}" for a in facts.days}
         return tuple(self._keys.token(self._name.name, "block", text) for text in sorted(texts))
 
 
-def _rarest(rules: NameRules, tokens: Iterable[str], count: int) -> list[str]:
+def _telling(tokens: Sequence[_Token]) -> Sequence[_Token]:
+    """Return the tokens that are no common ones, all of them if there is no other."""
+    return [token for token in tokens if token.weight > COMMON_QUARTER_BITS] or tokens
+
+
+def _rarest(rules: NameRules, tokens: Iterable[str], count: int, *, asked: bool) -> list[_Token]:
     """Return the rarest tokens of a name; an initial says too little to find anybody by."""
     whole = [token for token in dict.fromkeys(tokens) if len(token) > 1 or not rules.initials]
-    return sorted(whole, key=lambda token: (-rules.weight(token), token))[:count]
+    chosen = sorted(whole, key=lambda token: (-rules.weight(token), token))[:count]
+    return [_Token(_skeletons(rules, token, asked=asked), rules.weight(token)) for token in chosen]
 
 
-def _skeletons(rules: NameRules, token: str, *, asked: bool) -> set[str]:
+def _skeletons(rules: NameRules, token: str, *, asked: bool) -> frozenset[str]:
     forms = rules.forms(token) if asked else rules.stored_forms(token)
-    return {forms.skeleton, *(rules.skeleton(sound) for sound in forms.alternates)}
+    return frozenset((forms.skeleton, *(rules.skeleton(sound) for sound in forms.alternates)))
 
 
 class Blocks:
