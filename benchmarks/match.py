@@ -136,7 +136,7 @@ def build_indexes(
         part = registry.filter(pl.col("province") == code)
         builder = IndexBuilder(directory / code, keys, rules)
         for batch in part.iter_slices(BATCH_PERSONS):
-            issues.update(f"{issue.field}: {issue.reason}" for issue in builder.add(_batch(batch)))
+            issues.update(f"{issue.field}: {issue.reason}" for issue in builder.add(record_batch(batch)))
             progress(batch.height)
         builder.finish(now, part.height)
     homeless = registry["province"].null_count()
@@ -146,7 +146,8 @@ def build_indexes(
     return issues
 
 
-def _batch(part: pl.DataFrame) -> RecordBatch:
+def record_batch(part: pl.DataFrame) -> RecordBatch:
+    """Return rows of registry.csv's columns as an index takes them."""
     return RecordBatch(
         part["record_id"].fill_null("").to_list(), {name: _column(part[name]) for name in REGISTRY_FIELDS}
     )
