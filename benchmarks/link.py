@@ -15,7 +15,7 @@ from matching.blocking import BlockEncoder, Blocks
 from matching.encoding import QueryEncoder
 from matching.errors import FieldValueError
 from matching.index import EncodedIndex, IndexBuilder
-from matching.link import LinkRecord, link
+from matching.link import LinkRecord, link, one_to_one
 from matching.schema import PERSON_SCHEMA
 from node.errors import ConfigError
 
@@ -171,24 +171,45 @@ class RecordEncoder:
         return LinkRecord(record_id, query, self._blocks.asked(known, self._today) if self._blocks else ())
 
 
-def write_links(path: Path, batches: Iterable[LinkBatch], index: EncodedIndex) -> list[tuple[str, str]]:
-    """Write links as they come; return the pairs. A KeyboardInterrupt ends early and keeps what is there."""
-    pairs: list[tuple[str, str]] = []
+@dataclass(frozen=True)
+class LinkRun:
+    """What came of a run. pairs: the links. done: records worked through; compared: pairs weighed for them."""
+
+    pairs: list[tuple[str, str]]
+    done: int
+    compared: int
+
+    def reduction_ratio(self, registry: EncodedIndex) -> float:
+        """Return the share of all pairs that were never weighed."""
+        return 1.0 - self.compared / (self.done * registry.size) if self.done else 0.0
+
+
+def write_links(path: Path, batches: Iterable[LinkBatch], index: EncodedIndex, *, single: bool = False) -> LinkRun:
+    """Write links as they come; a KeyboardInterrupt ends early and keeps what is there.
+
+    single: one-to-one, so that nothing can be written before all links are known.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    pairs: list[tuple[str, str]] = []
+    done = compared = 0
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(LINK_COLUMNS)
-        try:
-            for batch in batches:
-                values = zip(
-                    batch.record_ids, batch.rows.tolist(), batch.bits.tolist(), batch.probability.tolist(), strict=True
-                )
-                for record_id, row, bits, probability in values:
-                    pairs.append((record_id, index.record_id(row)))
-                    writer.writerow((*pairs[-1], f"{bits:.2f}", f"{probability:.6f}"))
-        except KeyboardInterrupt:
-            pass  # the caller says how much there is
-    return pairs
+        arriving = _until_interrupted(batches)
+        for batch in (one_to_one(arriving),) if single else arriving:
+            done, compared = done + batch.done, compared + batch.compared
+            values = (batch.rows.tolist(), batch.bits.tolist(), batch.probability.tolist())
+            for record_id, row, bits, probability in zip(batch.record_ids, *values, strict=True):
+                pairs.append((record_id, index.record_id(row)))
+                writer.writerow((*pairs[-1], f"{bits:.2f}", f"{probability:.6f}"))
+    return LinkRun(pairs, done, compared)
+
+
+def _until_interrupted(batches: Iterable[LinkBatch]) -> Iterator[LinkBatch]:
+    try:
+        yield from batches
+    except KeyboardInterrupt:
+        return  # what has arrived is worth having; the run says how much it is
 
 
 def true_completeness(

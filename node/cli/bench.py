@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import tempfile
 import time
@@ -212,6 +213,86 @@ def question(folder: Path | None, persons: int, questions: int, seed: int) -> No
         f"{found.median_ms:.0f} ms, p99 {found.p99_ms:.0f} ms, worst {found.worst_ms:.0f} ms, "
         f"{found.incomplete} incomplete"
     )
+
+
+@bench.command("link")
+@click.argument("a", type=_FILE, metavar="A.CSV")
+@click.argument("b", type=_FILE, metavar="B.CSV")
+@click.option("--out", type=_FILE, required=True, help="File of links to write.")
+@click.option("--threshold-bits", type=float, help="Least match weight of a link.  [default: log2 of B's persons]")
+@click.option("--top-k", type=click.IntRange(min=1), help="At most so many links a record of A.")
+@click.option("--blocking", type=click.Choice(("none", "phonetic")), default="phonetic", show_default=True)
+@click.option("--one-to-one", is_flag=True, help="Nobody is linked twice; the best links come first.")
+@click.option("--truth", type=_FILE, help="record_id_a,record_id_b; without it, completeness is measured on a sample.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of that sample.")
+@click.option("--threads", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="all cores")
+def link_(
+    *,
+    a: Path,
+    b: Path,
+    out: Path,
+    threshold_bits: float | None,
+    top_k: int | None,
+    blocking: str,
+    one_to_one: bool,
+    truth: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Link the records of file A to those of file B, both encoded first; both in registry.csv's columns.
+
+    Compares everybody with everybody, or only who shares a phonetic blocking key, and says how many pairs that spared
+    and lost. Ctrl-C keeps what is done. Writes record_id_a, record_id_b, match_weight_bits and probability.
+    """
+    from benchmarks import link as core  # noqa: PLC0415 - numba is not needed for --help
+    from benchmarks.match import bench_keys  # noqa: PLC0415
+    from benchmarks.populations import TODAY  # noqa: PLC0415
+    from matching.link import link  # noqa: PLC0415
+    from matching.weights import load_model  # noqa: PLC0415
+
+    ours, theirs = core.read_records(a), core.read_records(b)
+    known = None if truth is None else core.read_pairs(truth, ours, theirs)
+    keys, model, phonetic = bench_keys(), load_model(), blocking == "phonetic"
+    with tempfile.TemporaryDirectory(prefix="pulang-bench-") as temporary, _progress() as progress:
+        task = progress.add_task("B encoded", total=theirs.height)
+        folder = Path(temporary) / "b"
+        advance = functools.partial(progress.advance, task)
+        registry = core.build(theirs, folder, keys, datetime.now(UTC), phonetic=phonetic, progress=advance)
+        if threshold_bits is None and top_k is None:
+            threshold_bits = math.log2(registry.index.size)
+        encoder = core.RecordEncoder(keys, TODAY, phonetic=phonetic)
+        rows = progress.track(encoder.records(ours), total=ours.height, description="A linked")
+        started = time.monotonic()
+        batches = link(
+            rows,
+            registry.index,
+            model,
+            threshold_bits=threshold_bits,
+            top_k=top_k,
+            blocks=registry.blocks,
+            threads=threads,
+        )
+        run = core.write_links(out, batches, registry.index, single=one_to_one)
+        seconds = time.monotonic() - started
+        checker = core.RecordEncoder(keys, TODAY, phonetic=phonetic)
+        if known is not None:
+            complete = core.true_completeness(known, ours, checker, registry)
+        else:
+            complete = core.sampled_completeness(ours, checker, registry, model, seed=seed)
+    _say_machine(seed)
+    limits = [f"{threshold_bits:.1f} bits or more"] if threshold_bits is not None else []
+    limits += [f"at most {top_k} a record"] if top_k is not None else []
+    click.echo(f"links                 {len(run.pairs):>14,}  ({', '.join(limits)}; blocking {blocking})")
+    click.echo(f"pairs compared        {run.compared:>14,}  of {run.done * registry.index.size:,}")
+    click.echo(f"reduction ratio       {run.reduction_ratio(registry.index):>14.6f}")
+    counted = f"{complete.compared:,} of {complete.pairs:,}; {complete.reference}"
+    click.echo(f"pairs completeness    {complete.share:>14.4f}  ({counted})")
+    if known is not None:
+        found = core.quality(run.pairs, known)
+        click.echo(f"precision, recall, F1 {found.precision:>14.4f}  {found.recall:.4f}  {found.f1:.4f}")
+    for issue, count in sorted((registry.issues + encoder.issues).items()):
+        click.echo(f"rows of {issue}: {count:,}")
+    click.echo(f"{run.done:,} of {ours.height:,} records worked through in {seconds:.1f} s; links are in {out}")
 
 
 def _say_machine(seed: int) -> None:
