@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matching.index import EncodedIndex
     from matching.question import EncodedQuery, Evidence
 
+MAX_SCALE: Final = 1.2  # evidence may be discounted at will, but hardly doubled on the word of a few dozen clients
 SMOOTHING: Final = 0.5  # pseudo-observations per level, so that a level never seen in training is rare, not impossible
 
 
@@ -129,6 +130,8 @@ def calibrate(
             for factor in (step, 1 / step):
                 trial = x.copy()
                 trial[i] *= factor
+                if trial[:-2].max() > MAX_SCALE:
+                    continue
                 got = value(trial)
                 if got > best + 1e-7:
                     x, best, improved = trial, got, True
