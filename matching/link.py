@@ -74,7 +74,8 @@ def link(
 ) -> Iterator[LinkBatch]:
     """Yield the links of the records, a batch of records at a time.
 
-    threshold_bits: the least match weight of a link. top_k: at most so many links a record. One must be given.
+    threshold_bits: the least match weight of a link. top_k: at most so many links a record. One must be given; without
+    a threshold, pairs more than CROWD_BITS under log2 of the registry's size are still no links.
     blocks: compare only rows of the registry that share a blocking key with the record; None: all of them.
     Raises SchemaMismatchError when records and registry were encoded unlike, ValueError without a limit.
     """
@@ -103,7 +104,7 @@ def one_to_one(batches: Iterable[LinkBatch]) -> LinkBatch:
 
     Greedy: not the assignment of greatest total weight, but nobody loses a link to a weaker one.
     """
-    kept = list(batches)
+    kept = list(batches) or [_NO_LINKS]
     records = np.concatenate([batch.records for batch in kept])
     rows = np.concatenate([batch.rows for batch in kept])
     bits = np.concatenate([batch.bits for batch in kept])
@@ -128,6 +129,11 @@ def one_to_one(batches: Iterable[LinkBatch]) -> LinkBatch:
         done=sum(batch.done for batch in kept),
         compared=sum(batch.compared for batch in kept),
     )
+
+
+_NO_LINKS: Final = LinkBatch(
+    np.zeros(0, np.int64), (), np.zeros(0, np.uint32), np.zeros(0, np.float32), np.zeros(0, np.float64), 0, 0
+)
 
 
 @dataclass(frozen=True, slots=True)
