@@ -8,18 +8,18 @@ import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
 
+from benchmarks.grading import grade
 from matching.encoding import QueryEncoder
-from matching.errors import FieldValueError
-from matching.evaluation import ProvinceMetrics, province_metrics
+from matching.errors import FieldValueError, SchemaError
 from matching.index import Column, EncodedIndex, IndexBuilder, RecordBatch
 from matching.keys import FieldKeys
-from matching.posterior import Posterior, combine
+from matching.posterior import Decision, Posterior, combine, decide
 from matching.question import Client, SearchResult
 from matching.rules import NORMALISATION, Normalisation
 from matching.schema import PERSON_SCHEMA
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
+    from matching.evaluation import ProvinceMetrics
     from matching.weights import MatchModel
 
 REGISTRY_FIELDS: Final = ("name", "sex", "birth_date", "birthplace", "mother_name")
 REGISTRY_COLUMNS: Final = ("record_id", "province", *REGISTRY_FIELDS)
 QUERY_COLUMNS: Final = ("query_id", *REGISTRY_FIELDS)
 TRUTH_COLUMNS: Final = ("query_id", "record_id", "province")
+ERROR_COLUMNS: Final = ("query_id", "operations")
+PROVINCE_CODE: Final = r"^[0-9A-Za-z_-]{1,32}$"  # a province's index is a folder of this name
 BATCH_PERSONS: Final = 200_000
 CANDIDATES: Final = 5  # per query, as in an answer
 NONE: Final = "none"
@@ -55,17 +58,23 @@ class Federation:
 
 @dataclass(frozen=True)
 class Match:
-    """What came of one query. posterior None: it could not be asked, and why. records: (id, province, share)."""
+    """What came of one query. posterior None: it could not be asked, and why. records: (id, province, share).
+
+    best_levels: per field of the schema, the agreement level of the best candidate; empty when there is none.
+    """
 
     query_id: str
     posterior: Posterior | None
     refused: str | None
     records: tuple[tuple[str, str, float], ...]
+    decision: Decision | None = None
+    best_levels: tuple[int, ...] = ()
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+def read_table(path: Path, columns: Sequence[str], *, key: str | None = None) -> pl.DataFrame:
     """Read one of the benchmark's CSV files, every value as text, blanks as null.
 
+    key: a column in which no value may be missing or stand twice.
     Raises ConfigError when it is missing, not UTF-8, empty, or its columns are not exactly those expected.
     """
     try:
@@ -85,7 +94,30 @@ def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
         )
     if not table.height:
         raise ConfigError(f"{path} has a header and no rows")
-    return table.select(pl.col(columns).replace("", None))
+    table = table.select(pl.col(columns).replace("", None))
+    if key is not None:
+        unusable = table[key].null_count() + int(table[key].drop_nulls().is_duplicated().sum())
+        if unusable:
+            raise ConfigError(f"{path}: {unusable} rows have no {key} of their own")
+    return table
+
+
+def read_registry(path: Path) -> pl.DataFrame:
+    """Read registry.csv. Raises ConfigError as read_table does, and for a province that is no plain code."""
+    registry = read_table(path, REGISTRY_COLUMNS)
+    strange = int((~registry["province"].drop_nulls().str.contains(PROVINCE_CODE)).sum())
+    if strange:
+        raise ConfigError(f"{path}: {strange} rows have a province that is not a code of letters and digits")
+    return registry
+
+
+def read_errors(path: Path, queries: pl.DataFrame) -> pl.DataFrame:
+    """Read errors.csv: what is wrong with each query. Raises ConfigError when it names queries that are not there."""
+    errors = read_table(path, ERROR_COLUMNS, key="query_id")
+    unknown = errors.join(queries, on="query_id", how="anti").height
+    if unknown:
+        raise ConfigError(f"{path}: {unknown} unknown queries", hint="queries and errors must come from one population")
+    return errors
 
 
 def read_truth(path: Path, queries: pl.DataFrame, registry: pl.DataFrame) -> dict[str, tuple[str, str] | None]:
@@ -93,12 +125,12 @@ def read_truth(path: Path, queries: pl.DataFrame, registry: pl.DataFrame) -> dic
 
     Raises ConfigError when it names a query, or a record of a province, that is not in the other files.
     """
-    truth = read_table(path, TRUTH_COLUMNS)
+    truth = read_table(path, TRUTH_COLUMNS, key="query_id")
     unknown = truth.join(queries, on="query_id", how="anti").height
     named = truth.filter(pl.col("record_id").is_not_null())
     lost = named.join(registry, on=["record_id", "province"], how="anti").height
     missing = queries.join(truth, on="query_id", how="anti").height
-    if unknown or lost or missing or truth["query_id"].n_unique() != truth.height:
+    if unknown or lost or missing:
         raise ConfigError(
             f"{path}: {unknown} unknown queries, {lost} unknown records, {missing} queries without a truth",
             hint="registry, queries and truth must come from one population",
@@ -130,30 +162,50 @@ def build_indexes(
     *,
     rules: Normalisation = NORMALISATION,
 ) -> Counter[str]:
-    """Build one index per province under `directory`; return how many rows had what wrong (`field: reason`)."""
+    """Build one index per province under `directory`; return how many rows had what wrong (`field: reason`).
+
+    A province of which no row can be used has no index. Raises ConfigError when that is so of all.
+    """
     issues: Counter[str] = Counter()
+    unusable = 0
     for code in sorted(set(registry["province"].drop_nulls())):
         part = registry.filter(pl.col("province") == code)
         builder = IndexBuilder(directory / code, keys, rules)
         for batch in part.iter_slices(BATCH_PERSONS):
             issues.update(f"{issue.field}: {issue.reason}" for issue in builder.add(record_batch(batch)))
             progress(batch.height)
-        builder.finish(now, part.height)
+        try:
+            builder.finish(now, part.height)
+        except SchemaError:
+            builder.abandon()
+            unusable += 1
     homeless = registry["province"].null_count()
-    if homeless:
-        issues["province: missing"] += homeless
-        progress(homeless)
+    progress(homeless)
+    same = ["record_id", "province"]
+    twice = registry.height - registry.select(same).unique().height
+    found = {
+        "province: missing": homeless,
+        "province: not one of its persons can be found": unusable,
+        "record_id: not the first of that id in its province": twice,
+    }
+    issues.update({issue: count for issue, count in found.items() if count})
+    if not any(directory.iterdir()):
+        raise ConfigError("not one row of the registry can be used", hint=f"most of all: {_worst(issues)}")
     return issues
+
+
+def _worst(issues: Counter[str]) -> str:
+    return "; ".join(f"{issue}, {count} times" for issue, count in issues.most_common(3))
 
 
 def record_batch(part: pl.DataFrame) -> RecordBatch:
     """Return rows of registry.csv's columns as an index takes them."""
     return RecordBatch(
-        part["record_id"].fill_null("").to_list(), {name: _column(part[name]) for name in REGISTRY_FIELDS}
+        part["record_id"].fill_null("").to_list(), {name: column(part[name]) for name in REGISTRY_FIELDS}
     )
 
 
-def _column(values: pl.Series) -> Column:
+def column(values: pl.Series) -> Column:
     """Split a column of strings into its distinct values and per row which one."""
     frame = values.alias("value").to_frame()
     distinct = frame.unique(maintain_order=True).drop_nulls().with_row_index("code")
@@ -193,7 +245,14 @@ def match_all(queries: pl.DataFrame, federation: Federation, threads: int) -> It
             return Match(query_id, None, f"{error.field}: {error.reason}", ())
         found = {code: search(index, query, model) for code, index in indexes.items()}
         posterior = combine({code: result.evidence for code, result in found.items()}, (), model, query)
-        return Match(query_id, posterior, None, _records(posterior, found, indexes))
+        return Match(
+            query_id,
+            posterior,
+            None,
+            _records(posterior, found, indexes),
+            decide(posterior, model, query),
+            _best_levels(posterior, found),
+        )
 
     pool = ThreadPoolExecutor(threads)
     try:
@@ -214,6 +273,13 @@ def _records(
                 records.append((indexes[candidate.province].record_id(row), candidate.province, share))
     records.sort(key=lambda record: -record[2])
     return tuple(records[:CANDIDATES])
+
+
+def _best_levels(posterior: Posterior, found: Mapping[str, SearchResult]) -> tuple[int, ...]:
+    if not posterior.candidates:
+        return ()
+    best = posterior.candidates[0]
+    return tuple(found[best.province].evidence.class_levels[best.class_index].tolist())
 
 
 # --- results --------------------------------------------------------------------------------------------------------
@@ -259,19 +325,9 @@ def _shares(match: Match, provinces: Sequence[str]) -> Iterator[tuple[str, float
 
 def measure(matches: Sequence[Match], truth: Mapping[str, tuple[str, str] | None]) -> ProvinceMetrics:
     """Measure the likeliest province of every match against the truth; a query that could not be asked is lost."""
-    claimed = np.zeros(len(matches))
-    right = np.zeros(len(matches), np.bool_)
-    for at, match in enumerate(matches):
-        if match.posterior is None or not match.posterior.provinces:
-            continue
-        best, claimed[at] = max(match.posterior.provinces.items(), key=lambda item: item[1])
-        home = truth[match.query_id]
-        right[at] = home is not None and home[1] == best
-    registered = sum(truth[match.query_id] is not None for match in matches)
-    return province_metrics(claimed, right, registered)
+    return grade(matches, truth).province.metrics()
 
 
-def write_metrics(out_dir: Path, metrics: ProvinceMetrics | None, facts: Mapping[str, object]) -> None:
+def write_metrics(out_dir: Path, facts: Mapping[str, object]) -> None:
     """Write metrics.json: the figures, and what they were measured on."""
-    document = {"province": None if metrics is None else asdict(metrics), **facts}
-    (out_dir / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (out_dir / "metrics.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -168,19 +168,18 @@ def _log_class(patterns: NDArray[np.uint8], shares: Sequence[Floats], prior: flo
 # --- weights for a schema -------------------------------------------------------------------------------------------
 
 
-def row_weights(
-    index: EncodedIndex, query: EncodedQuery, model: MatchModel
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return levels, (persons, fields), and match weight in bits, (persons,), of every registered person.
+def row_levels(index: EncodedIndex, query: EncodedQuery, model: MatchModel) -> NDArray[np.uint8]:
+    """Return the agreement levels of every registered person with a question, (persons, fields).
 
-    For small registries of known truth: what leaves a province is never a row.
+    For training and for explaining, on the own side: what leaves a province is never a row.
     """
-    rows = index.array("rows")
-    names = model.schema.field_names
-    levels = np.stack([field_levels(index, query, model, name)[rows[:, f]] for f, name in enumerate(names)], axis=1)
-    null = [np.bincount(levels[:, f], minlength=size) for f, size in enumerate(model.schema.levels)]
-    weights = model.bits(query, null)[np.arange(len(names)), levels].sum(axis=1)
-    return levels, np.asarray(weights, dtype=np.float32)
+    rows, names = index.array("rows"), model.schema.field_names
+    return np.stack([field_levels(index, query, model, name)[rows[:, f]] for f, name in enumerate(names)], axis=1)
+
+
+def null_of(levels: NDArray[np.uint8], sizes: Sequence[int]) -> list[NDArray[np.int64]]:
+    """Return how many persons reach each level of each field: the question's own null."""
+    return [np.bincount(levels[:, f], minlength=size) for f, size in enumerate(sizes)]
 
 
 def train_unlabelled(
@@ -229,8 +228,10 @@ def _sample(
     weights: list[float] = []
     question: list[int] = []
     for number, query in enumerate(queries):
-        levels, bits = row_weights(index, query, model)
-        order = np.argsort(-bits, kind="stable")
+        levels = row_levels(index, query, model)
+        bits = model.bits(query, null_of(levels, model.schema.levels))
+        weight = bits[np.arange(levels.shape[1]), levels].sum(axis=1)
+        order = np.argsort(-weight, kind="stable")
         likely, rest = order[:TOP_PAIRS], order[TOP_PAIRS:]
         drawn = rng.choice(rest, size=min(RANDOM_PAIRS, len(rest)), replace=False)
         found.append(levels[np.concatenate([likely, drawn])])

@@ -115,7 +115,8 @@ def bootstrap(
     """Return every figure with its 95 % interval, from clients drawn again (percentile bootstrap, Efron 1979).
 
     threshold: where an answer is named. Of what is named there: precision, recall (of the registered), and
-    false_rate, the share of all clients who are given a wrong answer.
+    false_rate, the share of all clients who are given a wrong answer. The calibration error's interval leans upward:
+    drawing again adds unevenness of its own.
     """
     rng = np.random.default_rng(seed)
     clients = len(answers.probability)

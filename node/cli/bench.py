@@ -7,16 +7,15 @@ import math
 import os
 import tempfile
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from matching.places import PROVINCES
+from node.cli.bench_match import match
+from node.cli.progress import progress_bars as _progress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -31,6 +30,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.group()
 def bench() -> None:
     """Make populations; measure accuracy and speed. Every figure comes with its machine and its seed."""
+
+
+bench.add_command(match)
 
 
 @bench.command()
@@ -57,63 +59,6 @@ def populate(persons: int, clients: int, profile: str, seed: int, out: Path) -> 
         shown = f"{value:,.0f}" if value > 100 else f"{value:.3f}"
         click.echo(f"{label:32} {shown:>12}")
     click.echo(f"registry.csv, queries.csv, truth.csv and errors.csv are in {out}; seed {seed}, profile {profile}")
-
-
-@bench.command()
-@click.option("--registry", type=_FILE, required=True, help="record_id,province,name,sex,birth_date,...")
-@click.option("--queries", type=_FILE, required=True, help="query_id,name,sex,birth_date,birthplace,mother_name")
-@click.option("--truth", type=_FILE, help="query_id,record_id,province; without it, answers but no figures.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the results.")
-@click.option("--threads", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="all cores")
-def match(registry: Path, queries: Path, truth: Path | None, out: Path, threads: int) -> None:
-    """Encode, index, search and weigh as the nodes do; measure the answers against the truth.
-
-    Ctrl-C keeps what is done. Writes candidates.csv, provinces.csv, refused.csv and metrics.json.
-    """
-    from benchmarks import match as core  # noqa: PLC0415 - numba is not needed for --help
-    from benchmarks.machine import machine  # noqa: PLC0415
-    from benchmarks.populations import TODAY  # noqa: PLC0415
-    from matching.weights import load_model  # noqa: PLC0415
-
-    registered = core.read_table(registry, core.REGISTRY_COLUMNS)
-    asked = core.read_table(queries, core.QUERY_COLUMNS)
-    known = None if truth is None else core.read_truth(truth, asked, registered)
-    provinces = sorted(set(registered["province"].drop_nulls()))
-    keys = core.bench_keys()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="pulang-bench-") as temporary, _progress() as progress:
-        task = progress.add_task("persons indexed", total=registered.height)
-        folder = Path(temporary)
-        issues = core.build_indexes(
-            registered, folder, keys, datetime.now(UTC), lambda done: progress.advance(task, done)
-        )
-        indexed_s = time.monotonic() - started
-        with core.open_indexes(folder, keys) as indexes:
-            federation = core.Federation(indexes, core.for_provinces(load_model(), provinces), keys, TODAY)
-            task = progress.add_task("queries answered", total=asked.height)
-            started = time.monotonic()
-            matches = core.write_results(
-                out, progress.track(core.match_all(asked, federation, threads), task_id=task), provinces
-            )
-            asked_s = time.monotonic() - started
-    metrics = core.measure(matches, known) if known is not None and matches else None
-    facts = {
-        "queries": asked.height,
-        "answered": len(matches),
-        "refused": sum(match.refused is not None for match in matches),
-        "registry_issues": dict(sorted(issues.items())),
-        "index_s": round(indexed_s, 2),
-        "ask_s": round(asked_s, 2),
-        "machine": machine(),
-        "model": dict(federation.model.recipe),
-    }
-    core.write_metrics(out, metrics, facts)
-    if metrics is not None:
-        for label, value in asdict(metrics).items():
-            click.echo(f"{label:24} {value:>10.4f}" if isinstance(value, float) else f"{label:24} {value:>10,}")
-    for issue, count in sorted(issues.items()):
-        click.echo(f"registry rows with {issue}: {count:,}")
-    click.echo(f"{len(matches):,} of {asked.height:,} queries answered in {asked_s:.1f} s; results are in {out}")
 
 
 @bench.command()
@@ -305,8 +250,3 @@ def _say(label: str, spread: Spread, unit: float, name: str) -> None:
     click.echo(
         f"{label:28} {spread.median / unit:8.1f} {name}  (least {spread.low / unit:.1f}, most {spread.high / unit:.1f})"
     )
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))

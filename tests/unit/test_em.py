@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matching.em import estimate, train_unlabelled
+from matching.em import estimate, null_of, row_levels, train_unlabelled
 from matching.encoding import QueryEncoder
 from matching.errors import EstimationError
 from matching.question import Client
@@ -113,18 +113,18 @@ def test_pairs_that_say_nothing_are_refused(
 
 
 def test_a_model_trained_without_truth_knows_the_persons_it_was_asked_about(tmp_path: Path) -> None:
-    from matching.em import row_weights  # noqa: PLC0415
-
     people = crowd(600)
     index, _ = build(tmp_path / "g", people)
     encoder = QueryEncoder(KEYS)
     asked = people[::6]
-    queries = [encoder.encode(Client(p[1], p[2], p[3], p[4], p[5]), TODAY) for p in asked]
+    queries = [encoder.encode(Client(p[1] or "", p[2], p[3], p[4], p[5]), TODAY) for p in asked]
     model, result = train_unlabelled(index, queries, untrained_model(KEYS.schema, {"33": 1.0}, {}), seed=1)
     assert model.coverage == pytest.approx(1, abs=0.05)
     assert result.prevalence == pytest.approx(1 / 600, rel=0.1)
     right = 0
     for person, query in zip(asked, queries, strict=True):
-        _, weights = row_weights(index, query, model)
-        right += index.record_id(int(weights.argmax())) == person[0]
+        levels = row_levels(index, query, model)
+        bits = model.bits(query, null_of(levels, model.schema.levels))
+        best = bits[np.arange(levels.shape[1]), levels].sum(axis=1).argmax()
+        right += index.record_id(int(best)) == person[0]
     assert right >= 0.97 * len(asked)
