@@ -14,9 +14,10 @@ import re
 import unicodedata
 from functools import cache, lru_cache
 from itertools import pairwise
+from string import ascii_lowercase
 from typing import NamedTuple
 
-from matching.phonetics import token_forms
+from matching.phonetics import spelling_and_sound
 from matching.tables import read_table, sound_counts, token_counts
 
 MAX_NAME_CHARACTERS = 160  # the law allows 60 since 2022; longer text is cut, whoever sends it
@@ -68,6 +69,10 @@ def parse_name(raw: str, *, without: frozenset[str] = _NOTHING) -> ParsedName:
     # Most names are made of plain tokens only: they are recognised whole, for the import's sake.
     if words and len(words) <= MAX_TOKENS and _plain_tokens().issuperset(words):
         return ParsedName(tuple(_join_pairs(words)))
+    # Most others hold a rare or a misspelt word, but none that depends on where it stands.
+    if raw.isascii() and "".join(words).isalpha() and _words_in_context().isdisjoint(words):
+        tokens = [token for word in words for token in expand_word(word)]
+        return ParsedName(tuple(_join_pairs(tokens)[:MAX_TOKENS]))
     return _parse(raw[:MAX_NAME_CHARACTERS], without)
 
 
@@ -180,7 +185,7 @@ def _parse_words(words: list[str], without: frozenset[str]) -> ParsedName:
     tokens = _to_tokens(own, without, balinese=balinese)
     if newborn:
         return ParsedName((), mother=tokens)
-    father = _to_tokens(_strip_titles(father_words)[0], without, balinese=False)
+    father = _to_tokens(_strip_titles(father_words)[0], without, balinese=False) if father_words else ()
     return ParsedName(tokens, father=father, titles=titles)
 
 
@@ -282,6 +287,7 @@ _SITI = re.compile("siti(.{4,})")
 _NUR = re.compile("n(?:u|oe|oo|o)r(?:(ul)(?=.{4}))?(.{4,})")
 _ABDUL = re.compile("abd(?:u|oe|oo|o(?![eo]))(?!ll?[ao]h?$)(.{4,})")  # Abdullah is a name of its own
 _FATHUR = re.compile("[fpv]at(?:kh|ch|h)?ur?(r.{4,})")
+_COMPOUND_STARTS = ("siti", "nu", "no", "abd", "fat", "pat", "vat")  # of the four above, quicker to look for
 _MIN_ROOT = 4  # letters a split-off name must have
 # Beside one of these Md is Made, otherwise Muhammad. Agung, Ayu and the like are names all over the country.
 _BALINESE = frozenset(
@@ -290,6 +296,7 @@ _BALINESE = frozenset(
         "ngh", "luh", "gusti", "gst", "desak", "dsk", "ngurah", "ngr", "cokorda",
     }
 )  # fmt: skip
+_BALINESE_MARKERS = frozenset({"i", "ni"})
 
 
 @cache
@@ -299,7 +306,7 @@ def _abbreviations(condition: str) -> dict[str, tuple[str, ...]]:
 
 
 def _is_balinese(words: list[str]) -> bool:
-    return bool(words) and (words[0] in {"i", "ni"} or any(word.rstrip(".") in _BALINESE for word in words))
+    return bool(words) and (words[0] in _BALINESE_MARKERS or any(word.rstrip(".") in _BALINESE for word in words))
 
 
 def _to_tokens(words: list[str], without: frozenset[str], *, balinese: bool) -> tuple[str, ...]:
@@ -320,7 +327,7 @@ def _to_tokens(words: list[str], without: frozenset[str], *, balinese: bool) -> 
             continue
         elif bare == "st" and last and i:
             continue  # at the end an engineer's degree, before a name Siti
-        tokens.extend(expand_word(bare, without))
+        tokens.extend(_expand(bare, without) if without else expand_word(bare))
     return tuple((tokens if "compounds" in without else _join_pairs(tokens))[:MAX_TOKENS])
 
 
@@ -333,9 +340,10 @@ def _written_out(word: str, bare: str, *, balinese: bool) -> tuple[str, ...] | N
 
 def _join_pairs(tokens: list[str]) -> list[str]:
     """Join "Rahma Wati", which nearly everybody writes in one word."""
-    together = _compounds().together
-    if together.keys().isdisjoint(pairwise(tokens)):
+    compounds = _compounds()
+    if compounds.seconds.isdisjoint(tokens) or compounds.together.keys().isdisjoint(pairwise(tokens)):
         return tokens
+    together = compounds.together
     joined: list[str] = []
     for token in tokens:
         word = together.get((joined[-1], token)) if joined else None
@@ -353,12 +361,16 @@ def _joins(article: str, following: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 16)
-def expand_word(word: str, without: frozenset[str] = _NOTHING) -> tuple[str, ...]:
-    """Return the tokens one word stands for. without: as of `parse_name`."""
+def expand_word(word: str) -> tuple[str, ...]:
+    """Return the tokens one word stands for."""
+    return _expand(word, _NOTHING)
+
+
+def _expand(word: str, without: frozenset[str]) -> tuple[str, ...]:
     full = None if "abbreviations" in without else _abbreviations("any").get(word)
     if full is not None:
         return full
-    if "muhammad" not in without and _MUHAMMAD.fullmatch(word):
+    if word.startswith("m") and "muhammad" not in without and _MUHAMMAD.fullmatch(word):
         return ("muhammad",)
     halves = None if "compounds" in without else _split_compound(word) or _compounds().apart.get(word)
     if halves is None and "run_together" not in without:
@@ -368,6 +380,8 @@ def expand_word(word: str, without: frozenset[str] = _NOTHING) -> tuple[str, ...
 
 def _split_compound(word: str) -> tuple[str, ...] | None:
     """Split abdul, fathur, nur or siti from the known name it was written together with."""
+    if not word.startswith(_COMPOUND_STARTS):
+        return None
     if match := _SITI.fullmatch(word):
         parts = [("siti", match[1])]
     elif match := _NUR.fullmatch(word):
@@ -390,15 +404,15 @@ def _is_known(name: str) -> bool:
     counts = token_counts()
     if counts.get(name, 0) >= MIN_KNOWN:
         return True
-    forms = token_forms(name)
-    return counts.get(forms.spelling, 0) >= MIN_KNOWN or counts.get(forms.sound, 0) >= MIN_KNOWN
+    return any(counts.get(form, 0) >= MIN_KNOWN for form in spelling_and_sound(name))
 
 
 class _Compounds(NamedTuple):
-    """Pairs of names that occur both ways, in the way most people write them."""
+    """Pairs of names that occur both ways, in the way most people write them. seconds: of those in `together`."""
 
     apart: dict[str, tuple[str, ...]]
     together: dict[tuple[str, str], str]
+    seconds: set[str]
 
 
 MIN_PAIRS = 10  # written together this often; the pairs table starts there too
@@ -411,7 +425,7 @@ def _compounds() -> _Compounds:
     pairs: dict[tuple[str, str], int] = {}
     for first, second, _, count in read_table("name_bigrams.tsv"):
         pairs[first, second] = pairs.get((first, second), 0) + int(count)
-    table = _Compounds({}, {})
+    table = _Compounds({}, {}, set())
     for (first, second), n_apart in pairs.items():
         word = first + second
         n_together = counts.get(word, 0)
@@ -423,6 +437,7 @@ def _compounds() -> _Compounds:
             table.apart[word] = (first, second)
         else:
             table.together[first, second] = word
+            table.seconds.add(second)
     return table
 
 
@@ -439,25 +454,38 @@ _ENDINGS = frozenset(
 
 def _split_run_together(word: str) -> tuple[str, ...] | None:
     """Split "Budisantoso": a word that is nobody's name, nor sounds like one, yet is two common names in a row."""
-    counts = token_counts()
-    if len(word) < 7 or word in counts or token_forms(word).sound in sound_counts():
+    if len(word) < 7 or word in token_counts() or spelling_and_sound(word)[1] in sound_counts():
         return None
+    common = _common_tokens()
     best, halves = 0, None
     for cut in range(3, len(word) - 3):
         first, second = word[:cut], word[cut:]
-        n_first, n_second = counts.get(first, 0), counts.get(second, 0)
-        common = min(n_first if cut > 3 else n_first // 10, n_second) >= _MIN_RUN
-        if common and second not in _ENDINGS and n_first * n_second > best:
-            best, halves = n_first * n_second, (first, second)
+        if second not in common or first not in common or second in _ENDINGS:
+            continue
+        n_both = common[first] * common[second]
+        if n_both > best and (cut > 3 or common[first] >= 10 * _MIN_RUN):
+            best, halves = n_both, (first, second)
     return halves
+
+
+@cache
+def _common_tokens() -> dict[str, int]:
+    return {token: count for token, count in token_counts().items() if count >= _MIN_RUN}
+
+
+@cache
+def _words_in_context() -> frozenset[str]:
+    """Words whose meaning depends on where they stand or on what stands beside them."""
+    special = {word for form in _titles() for word in form.split()} | set(_degrees())
+    special |= {word for phrase in _NO_NAME for word in phrase.split()} | {"alias", "als"}
+    special |= _PATRONYMS | _CLAN_MARKERS | _ARTICLES | _SUFFIXES | _BALINESE | _BALINESE_MARKERS
+    return frozenset(special | set(ascii_lowercase))
 
 
 @cache
 def _plain_tokens() -> frozenset[str]:
     """Tokens that mean only themselves wherever they stand."""
-    special = {word for form in _titles() for word in form.split()} | set(_degrees())
-    special |= {word for phrase in _NO_NAME for word in phrase.split()} | {"alias", "als"}
-    special |= _PATRONYMS | _CLAN_MARKERS | _ARTICLES | _SUFFIXES | _BALINESE
+    special = _words_in_context()
     return frozenset(
         token
         for token in token_counts()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 from matching.names import expand_word
-from matching.phonetics import token_forms, widen
+from matching.phonetics import spelling_and_sound, widen
 from matching.tables import SoundCount, read_table, sound_counts, token_counts
 
 REFERENCE_PERSONS = 1_011_222  # names behind name_tokens.tsv: 970,259 + 27,827 + 13,136
@@ -26,7 +26,7 @@ def count_sounds() -> dict[str, SoundCount]:
     sexes: dict[str, list[int]] = {}
     for token, n_f, n_m, *_ in read_table("name_tokens.tsv"):
         for part in expand_word(token.replace("'", "").replace("-", "")):
-            pair = sexes.setdefault(token_forms(part).sound, [0, 0])
+            pair = sexes.setdefault(spelling_and_sound(part)[1], [0, 0])
             pair[0] += int(n_f)
             pair[1] += int(n_m)
     meeting: dict[str, list[str]] = {}
@@ -67,11 +67,6 @@ def _weights() -> tuple[dict[str, int], int]:
     return weights, max(weights.values()) + 2  # half a bit rarer than the rarest sound seen
 
 
-@lru_cache(maxsize=1 << 16)
-def _sound(token: str) -> str:
-    return token_forms(token).sound
-
-
 def _weight(count: float) -> int:
     return min(MAX_WEIGHT, max(1, round(4 * -math.log2(min(1.0, count / REFERENCE_PERSONS)))))
 
@@ -83,7 +78,7 @@ def token_weight(token: str) -> int:
     than the rarest one seen.
     """
     weights, unseen = _weights()
-    return weights.get(_sound(token), unseen)
+    return weights.get(spelling_and_sound(token)[1], unseen)
 
 
 @cache
