@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -65,6 +68,9 @@ def demo(  # noqa: PLR0917 - click hands everything over by name
     """
     from benchmarks.demo import DemoFolder, DemoPlan, build, serving  # noqa: PLC0415 - polars is slow to load
 
+    # Also when told to end in the background: ten nodes must not outlive the demo.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = make_console()
     if not console.is_terminal:
         console.width = MAX_WIDTH  # a log has room
@@ -142,6 +148,8 @@ def _ask_all(console: Console, folder: DemoFolder, plan: DemoPlan, chosen: Seque
             if console.is_terminal:
                 live.update(_table(answers), refresh=True)
         live.update(_table(answers), refresh=True)
+    if not console.is_terminal:
+        console.print()  # Live ends its line on a terminal only
     return answers
 
 
@@ -234,16 +242,22 @@ def _say_how(
     console.print()
     if stopped:
         console.print(f"The nodes are stopped; everything is in {folder.root}. To ask by hand, start them again:")
-        console.print(f"  pulang demo --out {shlex.quote(str(folder.root))} --serve", soft_wrap=True)
+        console.print(f"  {_program()} demo --out {shlex.quote(str(folder.root))} --serve", soft_wrap=True)
         console.print("and in another terminal:")
     else:
         console.print("The nodes are running. In another terminal:")
     home = shlex.quote(str(folder.home(code).root))
-    console.print(f"  pulang find --home {home} {options} --purpose self-test --lang en", soft_wrap=True)
+    console.print(f"  {_program()} find --home {home} {options} --purpose self-test --lang en", soft_wrap=True)
+
+
+def _program() -> str:
+    """Return what to type for this command: its name where the PATH leads to one, else its path as it was typed."""
+    typed = Path(sys.argv[0])
+    return str(typed) if typed.name == "pulang" and shutil.which("pulang") is None else "pulang"
 
 
 def _wait(console: Console) -> None:
-    console.print("Ctrl-C stops the nodes.")
     with contextlib.suppress(KeyboardInterrupt):
+        console.print("Ctrl-C stops the nodes.")
         while True:
             time.sleep(3600)
