@@ -15,6 +15,7 @@ import click
 
 from matching.places import PROVINCES
 from node.cli.bench_match import match
+from node.cli.bench_peers import peers
 from node.cli.progress import progress_bars as _progress
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def bench() -> None:
 
 
 bench.add_command(match)
+bench.add_command(peers)
 
 
 @bench.command()

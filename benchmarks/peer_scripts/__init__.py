@@ -1,0 +1,1 @@
+"""Programs that run in the peers' environment, not in ours: they import nothing of ours."""
