@@ -17,8 +17,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from matching.errors import FieldValueError
 from node.client_file import client_from
 from node.desk import make_desk
@@ -26,6 +24,7 @@ from node.errors import EXIT_FAILED, AccessDeniedError, BusyError, ConfigError, 
 from node.files import make_private_folder, read_private, write_atomic
 from node.findings import Failed, Finding, as_json
 from node.local_client import DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, socket_address
+from node.log import log_bug
 from node.messages import CASE_REFERENCE_PATTERN, MAX_DEADLINE_S, PSEUDONYM_BYTES, Purpose
 from node.query import Inquiry, find_home
 from node.service import MAX_QUESTIONS_PER_CALLER
@@ -45,8 +44,6 @@ MAX_SECRET_BYTES: Final = 256
 KEY_BYTES: Final = 32
 _LISTEN: Final = 16
 _PEERCRED: Final = struct.Struct("3i")  # pid, uid, gid
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +161,7 @@ def _tell(writer: asyncio.StreamWriter, finding: Finding) -> None:
 def _failed(error: Exception) -> Failed:
     code = exit_code(error)
     if code is None:
-        request = secrets.token_hex(4)
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        # Never the text of a bug: it may hold what the caseworker typed.
-        _log.error(
-            "question_failed",
-            request=request,
-            kind=type(error).__name__,
-            where=f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else None,
-        )
+        request = log_bug(error)
         return Failed("bug", f"the node failed: request {request}", "look for this id in the node's log", EXIT_FAILED)
     kind = type(error).__name__
     if isinstance(error, FieldValueError):

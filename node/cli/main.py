@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from typing import Any, Final
 
 import click
 
-from node.errors import EXIT_FAILED, NodeError, exit_code
+from node.errors import EXIT_FAILED, EXIT_STOPPED, NodeError, exit_code
 
 # Command -> (module:attribute, one line of help). Loaded when called: `pulang --help` must not import numba or gRPC.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -60,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
-        sys.exit(130)
+        sys.exit(EXIT_STOPPED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
@@ -73,8 +72,9 @@ def _report(error: Exception) -> int:
     code = exit_code(error)
     if code is None:
         # A bug may carry anything in its text, a name included: say the type and where, never the text.
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        click.echo(f"pulang: a bug: {type(error).__name__} at {where.filename}:{where.lineno}", err=True)
+        from node.log import place_of  # noqa: PLC0415 - commands that log nothing need not load structlog
+
+        click.echo(f"pulang: a bug: {type(error).__name__} at {place_of(error)}", err=True)
         return EXIT_FAILED
     click.echo(f"pulang: {error}", err=True)
     if isinstance(error, NodeError) and error.hint:

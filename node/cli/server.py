@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,10 @@ def init(home: NodeHome, province: str, federation: str, listen: str, database_u
     settings = {"province": province, "federation": federation, "listen": listen, "database_url": database_url}
     write_config(home, make_config(**{key: value for key, value in settings.items() if value is not None}))
     click.echo(f"made {home.root} for province {province} of {federation}")
-    click.echo("next: pulang cert request, pulang federation join, pulang registry import, pulang node serve")
+    click.echo(
+        "next: pulang cert request, pulang cert install, pulang federation join, pulang registry import, "
+        "pulang node serve"
+    )
 
 
 @node.command()
@@ -63,7 +67,7 @@ def status(home: NodeHome, *, as_json: bool) -> int:
     from node.log import configure_logging  # noqa: PLC0415
     from node.runtime import open_runtime  # noqa: PLC0415
 
-    configure_logging()  # else log lines stand on stdout, before the JSON
+    configure_logging(logging.WARNING)  # who looks at a node need not be told that its index was opened
     with open_runtime(home, _now) as runtime:
         probes, state = asyncio.run(_look(runtime))
         if as_json:

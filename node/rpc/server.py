@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-import traceback
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from node.errors import AccessDeniedError, BusyError, TrustError
+from node.log import log_bug
 from node.messages import MAX_DEADLINE_S
 from node.pki.trust import verify_peer
 from node.policy import Method, require_allowed
@@ -201,11 +200,7 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
 async def _abort(context: _Context, path: str, error: Exception) -> None:
     status = status_of(error)
     if status is None:
-        # A bug's text may hold anything, a value of the question included: log its kind and place, send its id alone.
-        request_id = secrets.token_hex(8)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        _log.error("bug", request=request_id, kind=type(error).__name__, where=f"{where.filename}:{where.lineno}")
-        await context.abort(grpc.StatusCode.INTERNAL, f"request {request_id}")
+        await context.abort(grpc.StatusCode.INTERNAL, f"request {log_bug(error, method=path)}")
     else:
         _log.warning("call_refused", method=path, status=status.name, reason=str(error))
         await context.abort(status, str(error))
