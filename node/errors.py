@@ -35,6 +35,10 @@ class StoreError(NodeError):
     """The node's database is gone, locked or not ours."""
 
 
+class OutcomeLostError(StoreError):
+    """The provinces were asked, and what they said could not be recorded: it is not shown either."""
+
+
 class TrustError(NodeError):
     """A certificate, signature or membership file is not to be trusted. Kinds below."""
 
@@ -92,6 +96,7 @@ EXIT_STORE: Final = 74  # database or index files cannot be used
 EXIT_BUSY: Final = 75  # another process holds what is needed; try again later
 EXIT_DENIED: Final = 77  # not allowed, or not trusted
 EXIT_CONFIG: Final = 78  # configuration is missing or wrong
+EXIT_STOPPED: Final = 130  # stopped with Ctrl-C, or by answering no
 
 # Most specific first: the first class an error is an instance of decides.
 EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (

@@ -32,6 +32,10 @@ GRACE_S: Final = 15.0  # beyond the question's own deadline: recording and weigh
 _SUN_PATH: Final = 107  # longest path the kernel takes in a socket address
 
 
+class NoNodeFolderError(ConfigError):
+    """The folder holds no node at all."""
+
+
 class NodeNotRunningError(PeerUnreachableError):
     """No node serves this folder's socket."""
 
@@ -63,8 +67,8 @@ class LocalRequest:
 def ask_node(home: NodeHome, request: LocalRequest) -> Iterator[Finding]:
     """Put a question to the node of `home`; yield its events, `Concluded` or `Failed` last.
 
-    Raises NodeNotRunningError, NodeGoneError, AccessDeniedError when its socket is not for this user,
-    PeerTimeoutError when it falls silent, PeerContractError when what serves the socket is no such node.
+    Raises NoNodeFolderError, NodeNotRunningError, NodeGoneError, AccessDeniedError when its socket is not for this
+    user, PeerTimeoutError when it falls silent, PeerContractError when what serves the socket is no such node.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(request.timeout_s + GRACE_S)
@@ -109,7 +113,7 @@ def _connect(connection: socket.socket, home: NodeHome) -> None:
         ) from None
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         if not home.config.exists():
-            raise ConfigError(
+            raise NoNodeFolderError(
                 f"{home.root} is not a node's folder: it has no {home.config.name}",
                 hint="name the node's folder with --home DIR",
             ) from None

@@ -12,21 +12,22 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from matching.encoding import client_warnings
 from matching.posterior import combine, decide
 from node.errors import (
     NodeError,
+    OutcomeLostError,
     PeerBusyError,
     PeerContractError,
     PeerError,
     PeerRefusedError,
     PeerTimeoutError,
     PeerUnreachableError,
+    StoreError,
     TrustError,
 )
 from node.findings import Accepted, Concluded, Find, Finding, Heard, ProvinceState, Warned
+from node.log import log_bug
 from node.messages import (
     NONCE_BYTES,
     Answer,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from node.messages import Purpose
 
 SHOWN_FINDS: Final = 5  # groups of equal candidates told to the caseworker; more is a list to browse, not an answer
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class Inquiry:
 async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
     """Ask every province about a client; yield what happens as it happens, `Concluded` last.
 
-    Raises FieldValueError for a client that cannot be asked about, and StoreError when the question cannot be
-    recorded: in both cases before anything was sent.
+    Raises, before anything was sent, FieldValueError for a client that cannot be asked about and StoreError when the
+    question cannot be recorded; OutcomeLostError when everybody was asked and what came of it cannot be recorded.
     """
     started = monotonic()
     now = desk.now()
@@ -133,7 +133,12 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
         for task in tasks:
             task.cancel()
     concluded = conclude(question, answers, heard, desk.model, elapsed_ms=_ms_since(started))
-    await desk.closed(question, concluded)
+    try:
+        await desk.closed(question, concluded)
+    except StoreError as error:
+        raise OutcomeLostError(
+            f"the provinces were asked, but what they said cannot be recorded: {error}", hint=error.hint
+        ) from None
     yield concluded
 
 
@@ -184,8 +189,7 @@ async def _ask_one(desk: Desk, code: str, question: Question, deadline: float) -
     except NodeError as error:
         return Heard(code, ProvinceState.UNAVAILABLE, _ms_since(started), str(error)), None
     except Exception as error:  # noqa: BLE001 - a bug with one province must not cost the others' answers
-        request = secrets.token_hex(4)
-        _log.error("asking_failed", province=code, kind=type(error).__name__, request=request, exc_info=False)
+        request = log_bug(error, province=code)
         return Heard(code, ProvinceState.FAILED, _ms_since(started), f"request {request} in the node's log"), None
     return _answer(code, answer, _ms_since(started)), answer if isinstance(answer, Answered) else None
 

@@ -24,6 +24,7 @@ from node.errors import (
     EXIT_INCOMPLETE,
     EXIT_NOT_REGISTERED,
     EXIT_OK,
+    EXIT_STOPPED,
     NodeError,
     exit_code,
 )
@@ -57,7 +58,14 @@ _YES: Final = frozenset({"", "y", "ya", "yes"})
 
 
 class _LocalisedCommand(click.Command):
-    """Shows its help in the language asked for; `--lang` must stand before `--help`."""
+    """Shows its help in the language asked for."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Let `--help` wait its turn behind the eager `--lang`, wherever either stands."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.is_eager = False
+        return option
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help in the language of `--lang`."""
@@ -88,8 +96,9 @@ class _LocalisedCommand(click.Command):
 @click.option("--timeout", type=float, metavar="SECONDS", default=DEFAULT_TIMEOUT_S, show_default=True)
 @click.option("--json", "as_document", is_flag=True)
 @click.option(
-    "--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], envvar="PULANG_LANG", show_default=True, is_eager=True
-)
+    "--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], envvar="PULANG_LANG", show_default=True,
+    show_envvar=True, is_eager=True,
+)  # fmt: skip
 @home_option
 def find(  # noqa: PLR0917 - click hands everything over by name
     home: NodeHome, lang: str, source: str | None, case: str | None, purpose: str, timeout: float, as_document: bool,
@@ -106,6 +115,9 @@ def find(  # noqa: PLR0917 - click hands everything over by name
         request = LocalRequest(client, Purpose(purpose.replace("-", "_")), case, timeout)
         events = ask_node(home, request)
         return _tell_json(texts, events, home) if as_document else _tell_person(texts, events, home)
+    except click.Abort:  # at a prompt: from the first event on, Ctrl-C is a KeyboardInterrupt
+        _say("\n" + texts("prompt.cancelled"))
+        return EXIT_STOPPED
     except (NodeError, MatchingError) as error:
         code = exit_code(error)
         if code is None:
@@ -156,7 +168,6 @@ def _ask_caseworker(texts: Texts, now: datetime) -> Client:
     for key, text in understood.items():
         _say(f"  {texts.field(_field_of(key)):<{width}}  {text}")
     if not _agrees(texts):
-        _say(texts("prompt.cancelled"))
         raise click.Abort
     return client_from(said)
 

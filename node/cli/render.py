@@ -53,7 +53,8 @@ class Board:
     def __init__(self, texts: Texts, *, case: str, own: str, names: Mapping[str, str]) -> None:
         self._texts = texts
         self._case = case
-        self._names = {code: texts("own", name=name) if code == own else name for code, name in names.items()}
+        self._names = names
+        self._labels = {code: texts("own", name=name) if code == own else name for code, name in names.items()}
         self._order = sorted(names, key=lambda code: (code != own, names[code]))
         self._heard = {code: Heard(code, ProvinceState.ASKED, 0) for code in names}
 
@@ -78,20 +79,17 @@ class Board:
             waiting = heard.state is ProvinceState.ASKED
             style = "dim" if waiting else "green" if heard.state is ProvinceState.ANSWERED else "yellow"
             table.add_row(
-                self._names[code], Text(state_text(texts, heard), style=style), "" if waiting else str(heard.ms)
+                self._labels[code], Text(state_text(texts, heard), style=style), "" if waiting else str(heard.ms)
             )
         return Group(Text(head, style="bold"), table, *self._details())
 
     def _details(self) -> list[RenderableType]:
+        texts = self._texts
         lines = []
         for code in self._order:
             heard = self._heard[code]
             if heard.detail:
-                detail = (
-                    heard.detail
-                    if heard.detail.startswith(self._names[code])
-                    else f"{self._names[code]}: {heard.detail}"
-                )
+                detail = f"{self._labels[code]}: {texts.detail(heard.detail.removeprefix(f'{self._names[code]}: '))}"
                 lines.append(Padding(Text(detail, style="dim", overflow="fold"), (0, 0, 0, 2)))
         return list(lines)
 

@@ -13,7 +13,7 @@ _KEYS: Final = ", ".join(KEYS)
 
 _ID: Final[dict[str, str]] = {
     # fields
-    "field.client": "gambaran klien",
+    "field.client": "keterangan klien",
     "field.name": "nama",
     "field.sex": "jenis kelamin",
     "field.birth_date": "lahir",
@@ -64,7 +64,7 @@ _ID: Final[dict[str, str]] = {
     f"reason.before {FIRST_YEAR}": f"sebelum {FIRST_YEAR}",
     "reason.neither L (laki-laki) nor P (perempuan)": "bukan L (laki-laki) atau P (perempuan)",
     "reason.cannot be read": "tidak bisa dibaca",
-    f"reason.over {MAX_FILE_BYTES} bytes": f"lebih dari {MAX_FILE_BYTES} bita: bukan gambaran seorang klien",
+    f"reason.over {MAX_FILE_BYTES} bytes": f"lebih dari {MAX_FILE_BYTES} bita: bukan keterangan seorang klien",
     "reason.not UTF-8": "bukan UTF-8: simpan sebagai UTF-8",
     "reason.not one object with named fields": f"bukan satu klien dengan isian bernama ({_KEYS})",
     "reason.a field that no client has": f"ada isian yang tidak dikenal; yang dikenal: {_KEYS}",
@@ -74,7 +74,7 @@ _ID: Final[dict[str, str]] = {
     "reason.a control character in it": "ada karakter kendali: tulis dalam satu baris",
     "reason.not JSON": "bukan JSON",
     "reason.neither TOML nor JSON": "bukan TOML atau JSON",
-    "reason.nested too deep": "susunannya terlalu dalam: bukan gambaran seorang klien",
+    "reason.nested too deep": "susunannya terlalu dalam: bukan keterangan seorang klien",
     # values that help less than they seem to
     "warning": "perhatian",
     "warning.unknown_place": "tidak dikenal sebagai kabupaten atau kota; hanya ejaannya yang dibandingkan",
@@ -105,7 +105,7 @@ _ID: Final[dict[str, str]] = {
     "outcome.ambiguous": "BELUM PASTI",
     "outcome.not_registered": "TIDAK TERDAFTAR",
     "outcome.incomplete": "BELUM LENGKAP",
-    "say.home_found": "Kemungkinan {percent}. Hubungi Dinas Sosial {province} dengan kode kandidat di bawah.",
+    "say.home_found": "Kemungkinan {percent}. Hubungi Dinas Sosial {province} dan sebutkan kode kandidat di bawah.",
     "say.home_own": "Kemungkinan {percent}. Klien ini terdaftar di provinsi kita sendiri; lihat kode di bawah.",
     "say.ambiguous": "Yang mungkin: {provinces}.",
     "say.ambiguous_none": "Tidak ada provinsi yang menonjol.",
@@ -155,18 +155,19 @@ _ID: Final[dict[str, str]] = {
     "help.lang": "Bahasa: id atau en.",
     "help.as_document": "Cetak satu dokumen JSON saja, untuk program.",
     "help.timeout": "Detik menunggu semua provinsi, paling lama {most:.0f}.",
-    "help.case": "Nomor kasus sendiri, dikirim ke provinsi lain: jangan berisi nama. Tanpa ini dibuatkan.",
-    "help.purpose": "Tujuan bertanya.",
+    "help.case": "Nomor kasus sendiri, dikirim ke provinsi lain: jangan berisi nama. Bila kosong, dibuatkan.",
+    "help.purpose": "Tujuan pertanyaan.",
     "usage.nothing": "tidak ada klien: beri --name atau --from; tanpa argumen, jalankan di terminal",
     "usage.both": "pilih salah satu: --from, atau isian di baris perintah",
     "usage.name": "--name harus diisi",
     "usage.timeout": "--timeout harus lebih dari 0 dan paling lama {most:.0f} detik",
     "usage.case": "--case: 1 sampai 64 huruf, angka, titik, garis bawah, atau tanda hubung",
     # when it could not be asked
-    "error": "pulang",
     "hint": "petunjuk",
     "error.field": "{field}: {reason}",
     "hint.field": "perbaiki isian ini; belum ada yang dikirim",
+    "error.NoNodeFolderError": "{home} bukan folder simpul: tidak ada node.toml di dalamnya",
+    "hint.NoNodeFolderError": "sebutkan folder simpul provinsi ini dengan --home DIR",
     "error.NodeNotRunningError": "simpul provinsi ini tidak berjalan di {home}",
     "hint.NodeNotRunningError": "jalankan: pulang node serve --home {home}",
     "error.NodeGoneError": "simpul berhenti di tengah pertanyaan; tidak ada jawaban yang berlaku",
@@ -179,6 +180,10 @@ _ID: Final[dict[str, str]] = {
     "hint.BusyError": "coba lagi sebentar lagi",
     "error.StoreError": "simpul tidak bisa mencatat pertanyaan, jadi tidak ada yang ditanyakan",
     "hint.StoreError": "periksa basis data dan ruang disk simpul",
+    "error.OutcomeLostError": (
+        "semua provinsi sudah ditanya, tetapi simpul tidak bisa mencatat hasilnya, jadi tidak ditampilkan"
+    ),
+    "hint.OutcomeLostError": "periksa basis data dan ruang disk simpul, lalu tanyakan lagi",
 }
 
 _EN: Final[dict[str, str]] = {
@@ -323,10 +328,11 @@ _EN: Final[dict[str, str]] = {
     "usage.name": "--name is needed",
     "usage.timeout": "--timeout must be above 0 and at most {most:.0f} seconds",
     "usage.case": "--case: 1 to 64 letters, digits, dots, underscores or hyphens",
-    "error": "pulang",
     "hint": "hint",
     "error.field": "{field}: {reason}",
     "hint.field": "correct this value; nothing was sent",
+    "error.NoNodeFolderError": "{home} is not a node's folder: it has no node.toml",
+    "hint.NoNodeFolderError": "name the folder of this province's node with --home DIR",
     "error.NodeNotRunningError": "no node is running in {home}",
     "hint.NodeNotRunningError": "start it: pulang node serve --home {home}",
     "error.NodeGoneError": "the node went away in mid-question; no answer counts",
@@ -339,9 +345,35 @@ _EN: Final[dict[str, str]] = {
     "hint.BusyError": "try again in a moment",
     "error.StoreError": "the node cannot record the question, so nothing was asked",
     "hint.StoreError": "look at the node's database and its disk",
+    "error.OutcomeLostError": (
+        "the provinces were asked, but the node cannot record what they said, so it is not shown"
+    ),
+    "hint.OutcomeLostError": "look at the node's database and its disk, then ask again",
 }
 
 TEXTS: Final[dict[str, dict[str, str]]] = {"id": _ID, "en": _EN}
+
+# What nodes say of why they did not answer. They speak English to each other; what is not here is shown as it came.
+DETAILS: Final[dict[str, dict[str, str]]] = {
+    "id": {
+        "no connection. The host is down, or it refused our certificate (gRPC cannot tell).": (
+            "tidak tersambung. Komputernya mati, atau sertifikat kita ditolak (tidak bisa dibedakan)."
+        ),
+        "the connection was closed before the answer came": "sambungan terputus sebelum jawaban datang",
+        "no answer before the deadline": "tidak menjawab sampai batas waktu",
+        "it does not trust our certificate": "sertifikat kita tidak dipercaya di sana",
+        "it does not allow us this call": "panggilan ini tidak diizinkan di sana",
+        "a message is over its limit": "ada pesan yang melebihi batas",
+        "it cannot read our question": "pertanyaan kita tidak bisa dibaca di sana",
+        "it failed inside, and knows this failure as": "gagal di dalam; di sana tercatat sebagai",
+        "no registry imported yet": "belum ada data yang diimpor",
+        "the audit cannot be written": "catatan audit tidak bisa ditulis",
+        "the node is stopping": "simpul sedang berhenti",
+        "the policy does not allow this purpose": "tujuan pertanyaan ini tidak diizinkan",
+        "our own certificate is past its end, or not yet valid": "sertifikat kita sudah habis atau belum berlaku",
+    },
+    "en": {},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +400,14 @@ class Texts:
             return self(f"reason.{reason}")
         head, bracket, place = reason.partition(" (")  # "not JSON (line 1, column 2)"
         return self(f"reason.{head}") + bracket + place if self.knows(f"reason.{head}") else reason
+
+    def detail(self, said: str) -> str:
+        """Return what a node said of why it did not answer; what follows its own words stays as it came."""
+        words = DETAILS[self.language]
+        if said in words:
+            return words[said]
+        head, colon, rest = said.partition(": ")
+        return words.get(head, head) + colon + rest
 
     def percent(self, probability: float) -> str:
         """Return a probability as people read it; certainty is never claimed, and never excluded."""

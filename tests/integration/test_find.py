@@ -132,7 +132,7 @@ def test_what_was_asked_and_heard_is_on_both_sides_record_under_one_hash(provinc
         (["--name", "Joko", "--born", "1-1-2090"], 65, "lahir: di masa depan"),
         (["--name", "Joko", "--born", "umur 121"], 65, "lahir: umur di atas 120 tahun"),
         (["--name", "Joko", "--sex", "kucing"], 65, "jenis kelamin: bukan L (laki-laki) atau P (perempuan)"),
-        (["--from", "/nowhere/at/all"], 65, "gambaran klien: tidak bisa dibaca"),
+        (["--from", "/nowhere/at/all"], 65, "keterangan klien: tidak bisa dibaca"),
         (["--sex", "L"], 2, "--name harus diisi"),
         (["--name", "Joko", "--from", "-"], 2, "pilih salah satu"),
         ([], 2, "tidak ada klien"),
@@ -170,7 +170,7 @@ def test_an_unknown_regency_is_warned_of_and_asked_all_the_same(ours: Node) -> N
 def test_help_says_in_both_languages_that_a_name_on_the_command_line_can_be_seen(
     ours: Node, language: str, words: str
 ) -> None:
-    shown = " ".join(find(ours, "--lang", language, "--help").stdout.split())
+    shown = " ".join(find(ours, "--help", "--lang", language).stdout.split())  # whichever comes first
     assert words in shown
     assert all(option in shown for option in ("--from", "--case", "--purpose", "--timeout", "--json", "--lang"))
 
@@ -203,6 +203,9 @@ class Terminal:
 
     def type(self, line: str) -> None:
         os.write(self._ours, line.encode() + b"\n")
+
+    def press_ctrl_d(self) -> None:
+        os.write(self._ours, b"\x04")
 
     def end(self) -> int:
         """Read everything left; return the exit code."""
@@ -255,8 +258,16 @@ def test_what_is_not_agreed_to_is_not_sent(ours: Node) -> None:
         terminal.wait_for(prompt)
         terminal.type(reply)
     assert terminal.end() == 130
-    assert "Cancelled. Nothing was sent." in terminal.screen
+    assert terminal.screen.rstrip().endswith("Cancelled. Nothing was sent.")
     assert len(ours.audit()) == before
+
+
+def test_who_leaves_at_a_prompt_is_told_that_nothing_was_sent(ours: Node) -> None:
+    terminal = Terminal(ours)
+    terminal.wait_for("Nama, seperti")
+    terminal.press_ctrl_d()
+    assert terminal.end() == 130
+    assert terminal.screen.rstrip().endswith("Dibatalkan. Tidak ada yang dikirim.")
 
 
 def test_a_terminal_with_no_color_is_not_coloured(ours: Node, monkeypatch: pytest.MonkeyPatch) -> None:

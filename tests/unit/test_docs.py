@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from node import errors
 from node.cli.main import cli
 from node.config import NodeConfig
+from node.findings import Concluded, Failed, Find, Heard, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,14 @@ def threat_rows() -> list[list[str]]:
     return rows
 
 
+@pytest.mark.parametrize("package", ["matching", "node"])
+def test_every_module_has_its_place_in_the_house(package: str) -> None:
+    house = re.split(r"^(\w+)/ ", sections(ARCHITECTURE, 2)["The house"], flags=re.MULTILINE)
+    words = set(re.findall(r"\w+", house[house.index(package) + 1]))
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert sorted(modules - words) == []
+
+
 def test_every_dependency_has_one_line_that_says_why() -> None:
     listed = sections(ARCHITECTURE, 2)["Dependencies"]
     lines = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", listed, flags=re.MULTILINE)
@@ -97,7 +107,15 @@ def test_every_setting_of_a_node_is_in_the_operations_manual(setting: str) -> No
 def test_every_exit_code_is_in_the_operations_manual_and_no_other() -> None:
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_") and isinstance(value, int)}
     table = re.findall(r"^\| (\d+) \|", sections(OPERATIONS, 2)["Exit codes"], flags=re.MULTILINE)
-    assert {int(code) for code in table} == codes | {130}  # 130: the shell's own number for Ctrl-C
+    assert {int(code) for code in table} == codes
+
+
+def test_every_key_of_an_answer_for_programs_is_in_the_operations_manual() -> None:
+    keys = {field.name for kind in (Concluded, Heard, Find, Warned, Failed) for field in dataclasses.fields(kind)}
+    section = sections(OPERATIONS, 3)["`pulang find`"]
+    assert [
+        key for key in sorted(keys | {"format", "asked_by", "names", "warnings"}) if f"`{key}`" not in section
+    ] == []
 
 
 def test_every_threat_has_a_control_a_default_and_a_test() -> None:

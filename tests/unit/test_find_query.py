@@ -13,6 +13,7 @@ from matching.errors import FieldValueError
 from matching.question import Client, EncodedQuery
 from node.errors import (
     CertificateExpiredError,
+    OutcomeLostError,
     PeerBusyError,
     PeerContractError,
     PeerRefusedError,
@@ -130,6 +131,16 @@ async def test_a_question_that_cannot_be_recorded_is_not_asked(world: World) -> 
     with pytest.raises(StoreError):
         await events_of(inquiry(), world.desk(opened=full))
     assert world.asked == []
+
+
+async def test_an_outcome_that_cannot_be_recorded_is_not_told_and_not_called_unasked(world: World) -> None:
+    async def full(question: Question, concluded: Concluded) -> None:
+        raise StoreError("the disk is full", hint="make room")
+
+    with pytest.raises(OutcomeLostError, match="cannot be recorded: the disk is full") as caught:
+        await events_of(inquiry(), world.desk(closed=full))
+    assert caught.value.hint == "make room"
+    assert {code for code, _ in world.asked} == {"33", "35", "36"}
 
 
 async def test_the_record_is_opened_before_and_closed_with_what_was_told(world: World) -> None:

@@ -14,9 +14,11 @@ from matching.posterior import Outcome
 from matching.question import Client
 from matching.schema import PERSON_SCHEMA
 from node.cli.find import OUTCOME_CODES
-from node.cli.texts import LANGUAGES, TEXTS, Texts
+from node.cli.texts import DETAILS, LANGUAGES, TEXTS, Texts
 from node.client_file import parse_client
 from node.findings import ProvinceState
+from node.rpc.wire import ERROR_OF_STATUS
+from node.service import NO_AUDIT, NO_REGISTRY, STOPPING
 
 TODAY = date(2026, 11, 22)
 LANGUAGE = pytest.mark.parametrize("language", LANGUAGES)
@@ -41,7 +43,9 @@ def test_both_languages_have_the_same_texts_with_the_same_gaps() -> None:
 
 
 def test_texts_are_ascii_so_that_every_terminal_can_show_them() -> None:
-    assert [text for texts in TEXTS.values() for text in texts.values() if not text.isascii()] == []
+    assert [
+        text for texts in (*TEXTS.values(), *DETAILS.values()) for text in texts.values() if not text.isascii()
+    ] == []
 
 
 @LANGUAGE
@@ -51,6 +55,16 @@ def test_every_state_outcome_field_and_next_question_has_its_words(language: str
     wanted += [f"outcome.{outcome}" for outcome in Outcome]
     wanted += [f"{kind}.{name}" for kind in ("field", "ask", "prompt") for name in PERSON_SCHEMA.field_names]
     assert [key for key in wanted if not texts.knows(key)] == []
+
+
+def test_what_nodes_say_of_why_they_did_not_answer_is_told_in_indonesian() -> None:
+    said = {words for _, words in ERROR_OF_STATUS.values()} | {NO_REGISTRY, NO_AUDIT, STOPPING}
+    assert sorted(said - set(DETAILS["id"])) == []
+    assert Texts("id").detail("it cannot read our question: name: is required") == (
+        "pertanyaan kita tidak bisa dibaca di sana: name: is required"
+    )
+    assert Texts("id").detail("request 1234") == "request 1234"
+    assert Texts("en").detail(NO_REGISTRY) == NO_REGISTRY
 
 
 def test_every_outcome_has_its_exit_code() -> None:
