@@ -69,7 +69,7 @@ def load_config(home: NodeHome) -> NodeConfig:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{home.config} is not TOML: {_where(error)}") from None
     except ValidationError as error:
-        raise ConfigError(f"{home.config}: {_complaints(error)}", hint="correct the file and start again") from None
+        raise ConfigError(f"{home.config}: {complaints(error)}", hint="correct the file and start again") from None
 
 
 def make_config(**settings: object) -> NodeConfig:
@@ -77,11 +77,13 @@ def make_config(**settings: object) -> NodeConfig:
     try:
         return NodeConfig.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_complaints(error)) from None
+        raise ConfigError(complaints(error)) from None
 
 
 def write_config(home: NodeHome, config: NodeConfig) -> None:
     """Write the settings of a new node. An existing file is never overwritten: ConfigError."""
+    if home.config.exists():
+        raise ConfigError(f"{home.root} is a node's folder already", hint="name another folder with --home DIR")
     lines = [
         f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
         for key, value in config.model_dump(exclude_none=True).items()
@@ -92,18 +94,25 @@ def write_config(home: NodeHome, config: NodeConfig) -> None:
 
 # What a value must look like, where the pattern alone would not tell a person.
 _FORMS: Final = {
-    "federation": "must be lower-case letters, digits and hyphens, in parts joined by dots: fkd-mpu",
-    "province": "must be a Kemendagri code of two digits: 35",
+    FEDERATION_PATTERN: "must be lower-case letters, digits and hyphens, in parts joined by dots: fkd-mpu",
+    PROVINCE_PATTERN: "must be a Kemendagri code of two digits: 35",
 }
 
 
-def _complaints(error: ValidationError) -> str:
-    # Pydantic's own text would quote the value, and a database URL may hold a password.
+def complaints(error: ValidationError) -> str:
+    """Return what is wrong with a file or a command line, every key named, no value quoted: it may be a password."""
     found = []
-    for item in error.errors(include_input=False):
-        key = ".".join(map(str, item["loc"]))
-        text = item["msg"].removeprefix("Value error, ")
-        found.append(f"{key}: {_FORMS.get(key, text) if item['type'] == 'string_pattern_mismatch' else text}")
+    for item in error.errors(include_input=False, include_url=False):
+        match item["type"]:
+            case "missing":
+                text = "is missing"
+            case "extra_forbidden":
+                text = "is not a known key"
+            case "string_pattern_mismatch":
+                text = _FORMS.get(item["ctx"]["pattern"], item["msg"])
+            case _:
+                text = item["msg"].removeprefix("Value error, ")
+        found.append(": ".join(filter(None, (".".join(map(str, item["loc"])), text))))
     return "; ".join(found)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from matching.fields import BLANKS
 from matching.index import Column, RecordBatch
 from matching.schema import PERSON_SCHEMA
+from node.config import complaints
 from node.errors import ConfigError
 from node.files import PRIVATE, read_file, write_atomic
 
@@ -121,11 +122,7 @@ def load_mapping(path: Path) -> ColumnMap:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     except ValidationError as error:
-        complaints = (
-            ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))))
-            for item in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(f"{path}: {'; '.join(complaints)}", hint=f"fields are {', '.join(FIELDS)}") from None
+        raise ConfigError(f"{path}: {complaints(error)}", hint=f"fields are {', '.join(FIELDS)}") from None
 
 
 def write_mapping(path: Path, mapping: ColumnMap) -> None:

@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from node.config import Address, FederationName, ProvinceCode
+from node.config import Address, FederationName, ProvinceCode, complaints
 from node.errors import ConfigError, TrustError
 from node.files import read_file
 
@@ -107,7 +107,7 @@ def make_member(code: str, name: str, address: str) -> Member:
     try:
         return Member(code=code, name=name, address=address)
     except ValidationError as error:
-        raise ConfigError(f"not a member: {_complaints(error)}") from None
+        raise ConfigError(f"not a member: {complaints(error)}") from None
 
 
 class _Signature(BaseModel):
@@ -172,7 +172,7 @@ def read_signed(envelope: bytes, anchor_pem: bytes) -> Membership:
         return _PAYLOAD.validate_json(payload)
     except ValidationError as error:
         raise TrustError(
-            f"the signed membership is not usable: {_complaints(error)}",
+            f"the signed membership is not usable: {complaints(error)}",
             hint="this node may be older than the authority's",
         ) from None
 
@@ -226,7 +226,3 @@ def epoch_check(secret: bytes, epoch: int) -> str:
     find nobody anywhere and look like "not registered".
     """
     return hmac.digest(secret, b"pulang/epoch-check/1" + epoch.to_bytes(4, "little"), "sha256").hex()[:32]
-
-
-def _complaints(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
