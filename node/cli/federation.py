@@ -11,10 +11,12 @@ import click
 from matching.places import province_name
 from node.cli.options import authority_option, home_option
 from node.config import load_config
+from node.epoch import MAX_SECRET_BYTES
+from node.errors import ConfigError
 from node.files import PUBLIC, check_free, read_file, write_atomic
 from node.pki.authority import DEFAULT_MEMBERSHIP_DAYS, Authority
 from node.pki.credentials import fingerprint
-from node.pki.joining import MAX_SECRET_BYTES, join_federation
+from node.pki.joining import join_federation
 from node.pki.membership import MAX_ANCHOR_BYTES, MAX_MEMBERSHIP_BYTES, key_id, make_member, read_anchor
 
 if TYPE_CHECKING:
@@ -47,10 +49,13 @@ def init(folder: Path, name: str) -> None:
 @authority_option
 @click.option("--province", required=True, metavar="CODE", help="Kemendagri code, e.g. 35.")
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where its node answers.")
-@click.option("--name", metavar="NAME", help="Its name; default: the province's own.")
+@click.option("--name", metavar="NAME", help="Its name; default: as it is, or the province's.")
 def admit(authority: Authority, province: str, address: str, name: str | None) -> None:
     """Add a member, or change its address. Counts for the others once published."""
-    roster = authority.admit(make_member(province, name or province_name(province), address))
+    known = next((member.name for member in authority.members() if member.code == province), province_name(province))
+    if name is None and known == province:
+        raise ConfigError(f"{province} is not the code of a province we know", hint="if it is right, give its --name")
+    roster = authority.admit(make_member(province, name or known, address))
     _print_members(roster.members)
 
 

@@ -36,8 +36,9 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from matching.keys import SECRET_BYTES, load_secret
+from matching.keys import SECRET_BYTES
 from node.config import FederationName, ProvinceCode
+from node.epoch import read_epoch_secret
 from node.errors import ConfigError, StoreError, TrustError
 from node.files import PUBLIC, append_line, make_private_folder, read_file, read_private, sync_folder, write_atomic
 from node.pki.identity import FEDERATION, PROVINCE, Identity, identity_in
@@ -186,6 +187,10 @@ class Authority:
         verified.check_validity(now)
         return leaf.public_bytes(Encoding.PEM)
 
+    def members(self) -> tuple[Member, ...]:
+        """Return the list as it stands, published or not."""
+        return self._read_roster().members
+
     def admit(self, member: Member) -> Roster:
         """Add a member, or change its name and address. Counts for others once published."""
         with self._locked():
@@ -214,14 +219,14 @@ class Authority:
                     f"{self.federation} has no members yet", hint="`pulang federation admit --province CODE` first"
                 )
             roster = replace(roster, version=roster.version + 1)
-            secret = read_private(self.epoch_secret(roster.key_epoch), limit=MAX_KEY_BYTES)
+            secret = read_epoch_secret(self.epoch_secret(roster.key_epoch))
             membership = Membership(
                 federation=roster.federation,
                 version=roster.version,
                 issued_at=now,
                 expires_at=now + timedelta(days=days),
                 key_epoch=roster.key_epoch,
-                epoch_check=epoch_check(load_secret(secret.decode("ascii", errors="replace")), roster.key_epoch),
+                epoch_check=epoch_check(secret, roster.key_epoch),
                 members=roster.members,
             )
             # Count before signing: two different lists must never carry one version.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from matching.keys import load_secret
 from node.config import load_config
+from node.epoch import read_epoch_secret
 from node.errors import ConfigError, TrustError
-from node.files import PUBLIC, make_private_folder, read_file, read_private, write_atomic
+from node.files import PUBLIC, make_private_folder, read_file, write_atomic
 from node.pki.membership import (
     MAX_ANCHOR_BYTES,
     MAX_MEMBERSHIP_BYTES,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from node.home import NodeHome
     from node.pki.membership import Membership
-
-MAX_SECRET_BYTES: Final = 256
 
 
 def join_federation(
@@ -102,8 +101,7 @@ def _secret_to_keep(home: NodeHome, membership: Membership, offered: str | None)
     if secret is not None:
         _check_secret(secret, membership, "the secret file", "take the authority's file of this epoch")
     if path.exists():
-        present = load_secret(read_private(path, limit=MAX_SECRET_BYTES).decode("ascii", errors="replace"))
-        _check_secret(present, membership, str(path), "move it away and join again with --epoch-secret")
+        _check_secret(read_epoch_secret(path), membership, str(path), "move it away and join again with --epoch-secret")
         return None
     if secret is None:
         raise ConfigError(

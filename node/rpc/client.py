@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from node.errors import CertificateExpiredError, PeerContractError, PeerUnreachableError
+from node.pki.identity import Identity
 from node.rpc.wire import MAX_RESPONSE_BYTES, WireError, parse, peer_error, read_answer, write_question
 from proto.pulang.exchange.v1 import exchange_pb2
 
@@ -147,10 +148,11 @@ class Peers:
             return known
         if known is not None:
             self._drain(known)
+        expected = Identity(membership.federation, member.code)
         channel = grpc.aio.secure_channel(
             member.address,
             grpc.ssl_channel_credentials(credentials.roots_pem, credentials.key_pem, credentials.chain_pem),
-            options=(*OPTIONS, ("grpc.ssl_target_name_override", f"p{member.code}.{membership.federation}")),
+            options=(*OPTIONS, ("grpc.ssl_target_name_override", expected.server_name)),
         )
         fresh = self._connections[member.code] = _Connection(channel, member.address, credentials)
         return fresh

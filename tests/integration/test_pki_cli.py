@@ -179,6 +179,18 @@ def test_a_folder_that_is_no_authority_is_refused(founded: Shell) -> None:
     founded.refused(ISSUE.replace("--authority authority", "--authority n35"), 78, "holds no authority")
 
 
+def test_an_address_changes_and_the_name_stays(founded: Shell) -> None:
+    founded.ok("federation admit --authority authority --province 35 --address 127.0.0.1:7035 --name Jatim")
+    shown = founded.ok("federation admit --authority authority --province 35 --address 127.0.0.1:8035")
+    assert shown.split() == ["35", "Jatim", "127.0.0.1:8035"]
+
+
+def test_a_code_of_no_province_is_not_admitted_unnamed(founded: Shell) -> None:
+    admit = "federation admit --authority authority --province 99 --address localhost:7099"
+    founded.refused(admit, 78, "99 is not the code of a province")
+    founded.ok(f"{admit} --name Baru")
+
+
 def test_a_member_without_a_port_is_refused(founded: Shell) -> None:
     ran = founded.run("federation admit --authority authority --province 35 --address localhost")
     assert ran.code == 78
