@@ -35,6 +35,7 @@ _LOOKS_LIKE_DATA: Final = re.compile(
     r"^\d+$|\d{6,}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^(?:l|p|laki-laki|perempuan)$", re.IGNORECASE
 )
 _CELL_RANGE: Final = re.compile(rb'<mergeCell ref="([A-Z]+)(\d+):([A-Z]+)(\d+)"')
+_NAME_ROW: Final = "give the row of the names, such as --header-row 3, or header_row = 3 in the mapping"
 _OLD_GENERATION: Final = "nothing was published; the old generation still answers"
 
 
@@ -157,12 +158,12 @@ def _check_header(names: Sequence[str], row: int, next_row: int | None) -> None:
     if any(_LOOKS_LIKE_DATA.search(name) for name in named):
         raise ImportRejectedError(
             f"row {row} looks like a person, not like column names",
-            hint="put a row with the column names above it, or name its row by header_row in the mapping",
+            hint=f"put a row with the column names above it, or {_NAME_ROW}",
         )
     if len(named) < 2 or (next_row is not None and len(named) < next_row // 2):
         raise ImportRejectedError(
             f"row {row} names {len(named)} column{'s' if len(named) != 1 else ''}: it looks like a title",
-            hint="delete the rows above the column names, or name their row in the mapping, such as header_row = 3",
+            hint=f"delete the rows above the column names, or {_NAME_ROW}",
         )
     twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
@@ -512,13 +513,13 @@ class ExcelSource:
             raise ImportRejectedError("the sheet is empty", hint="--sheet chooses another; " + _OLD_GENERATION)
         at = header_row - 1 if header_row is not None else filled[0]
         if at >= self._frame.height:
-            raise ImportRejectedError(f"the sheet ends before row {at + 1}, the header_row of the mapping")
+            raise ImportRejectedError(f"the sheet ends before row {at + 1}, where the column names should be")
         touching = [cells for cells, top, bottom in merged if top - 1 <= at <= bottom - 1]
         if touching:
             raise ImportRejectedError(
                 f"cells {', '.join(touching[:5])} are merged in row {at + 1}, where the column names should be",
                 hint="unmerge them and leave one row with one name per column; or, when the names are in a row below, "
-                "name it in the mapping, such as header_row = 3",
+                + _NAME_ROW,
             )
         names = [_clean(value or "") for value in self._frame.row(at)]
         below = next((row for row in filled if row > at), None)

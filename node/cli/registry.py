@@ -88,6 +88,8 @@ def import_(  # noqa: PLR0917 - one parameter per option
     from node.importer import import_registry  # noqa: PLC0415
     from node.sources import open_source  # noqa: PLC0415
 
+    if mapping_file is not None and write_mapping is not None:
+        raise click.UsageError("--write-mapping writes the guess: give it or --mapping, not both")
     mapping = maps.load_mapping(mapping_file) if mapping_file is not None else None
     keys = None if write_mapping else import_keys(home, load_config(home))
     header_row = header_row or (mapping.header_row if mapping else None)
@@ -121,7 +123,8 @@ def _confirm(source: Source, mapping: ColumnMap, name: str, *, accepted: bool) -
     """Show the guess, and ask; without a person to ask it must have been accepted beforehand."""
     from node.mapping import RECORD_ID  # noqa: PLC0415
 
-    table = Table(title=f"{source.kind}: columns as guessed from their names", title_justify="left")
+    click.echo(f"columns as guessed from their names ({source.kind}):", err=True)
+    table = Table()
     table.add_column("field")
     table.add_column("column")
     for field, column in mapping.columns.items():

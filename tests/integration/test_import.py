@@ -419,6 +419,8 @@ def test_the_command_guesses_shows_and_wants_a_yes(desk: Desk, tmp_path: Path) -
 
     written = pulang(desk, "import", tmp_path / "r.csv", "--write-mapping", tmp_path / "map.toml")
     assert written.returncode == 0
+    both = pulang(desk, "import", tmp_path / "r.csv", "--mapping", tmp_path / "map.toml", "--write-mapping", "b.toml")
+    assert (both.returncode, "not both" in both.stderr) == (2, True)
     done = pulang(desk, "import", tmp_path / "r.csv", "--mapping", tmp_path / "map.toml", "--batch", "3")
     assert done.returncode == 0, done.stderr
     assert "g000001 answers from now on: 4 persons" in done.stdout
