@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH: Final = 640
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 50  # what the axes of a plot leave free
+LEFT, RIGHT, TOP, BOTTOM = 62, 26, 14, 50  # what the axes of a plot leave free
+LETTER: Final = 7.2  # how wide a letter of 13 pixels is on average, generously
 MARKS: Final = ("circle", "square")  # by series: told apart in grey, too
 
 
@@ -70,7 +71,7 @@ class Plot:
             last = (x, y)
         return "".join(steps)
 
-    def mark(self, x: float, y: float, series: int, label: str = "", *, name: str = "", below: bool = False) -> None:
+    def mark(self, x: float, y: float, series: int, label: str = "", *, name: str = "") -> None:
         """Draw a mark, with words beside it."""
         px, py = self.at(x, y)
         identity = f' id="{name}"' if name else ""
@@ -81,10 +82,9 @@ class Plot:
                 f'<rect{identity} class="mark s{series}" x="{px - 4:.1f}" y="{py - 4:.1f}" width="8" height="8"/>'
             )
         if label:
-            # Words go to the side on which there is room.
-            left = px > WIDTH * 0.6
-            anchor, dx = ("end", -10) if left else ("start", 10)
-            self._body.append(text(px + dx, py + (16 if below else -8), label, f"note {anchor}"))
+            # Words go where there is room.
+            anchor, dx = ("end", -8) if px > WIDTH * 0.6 else ("start", 8)
+            self._body.append(text(px + dx, py + (18 if py < TOP + 20 else -8), label, f"note {anchor}"))
 
     def whisker(self, x: float, low: float, high: float, series: int) -> None:
         """Draw an interval upright."""
@@ -152,8 +152,9 @@ class Bar:
     second: float
 
 
-def bars(name: str, title: str, description: str, rows: Sequence[Bar], *, left: int = 190) -> str:
+def bars(name: str, title: str, description: str, rows: Sequence[Bar]) -> str:
     """Draw shares as horizontal bars from 0 to 100 %, intervals as whiskers, second shares as upright strokes."""
+    left = max(150, round(LETTER * max(len(row.label) for row in rows)) + 10)
     right, step, top = 96, 26, 8
     room = WIDTH - left - right
     height = top + step * len(rows) + 26
@@ -207,7 +208,7 @@ def waterfall(name: str, title: str, description: str, steps: Sequence[Step], to
         )
         parts.append(f'<path class="guide" d="M{at(ends[i + 1]):.1f} {y - 8:.1f}v{step + 8}"/>')
         parts.append(text(WIDTH - right + 12, y + 4, f"{each.bits:+.1f}", "bits start"))
-        parts.append(text(WIDTH - right + 58, y + 4, each.note, "tick start"))
+        parts.append(text(WIDTH - right + 62, y + 4, each.note, "tick start"))
     y = top + step * len(steps) + step / 2
     start, stop = sorted((at(0), at(ends[-1])))
     parts.append(text(left - 8, y + 4, "together", "end strong"))
@@ -215,7 +216,7 @@ def waterfall(name: str, title: str, description: str, steps: Sequence[Step], to
         f'<rect class="total" x="{start:.1f}" y="{y - 8:.1f}" width="{max(stop - start, 1):.1f}" height="16"/>'
     )
     parts.append(text(WIDTH - right + 12, y + 4, f"{ends[-1]:+.1f}", "bits start strong"))
-    parts.append(text(WIDTH - right + 58, y + 4, total, "tick start"))
+    parts.append(text(WIDTH - right + 62, y + 4, total, "tick start"))
     return picture(name, title, description, height, parts)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matching.evaluation import Interval
     from matching.weights import MatchModel
 
+WORTH_TELLING: Final = 0.005  # a province less probable is not named in an example
 OUTCOME_WORDS: Final = {
     "home_found_right": ("home found, and right", "good"),
     "not_registered_right": ("registered nowhere, and said so", "good"),
@@ -141,13 +142,14 @@ def _example(kind: str, match: Match, truth: Truth, model: MatchModel, persons: 
     claims = ", ".join(
         f"{province_name(code)} {percent(probability)}"
         for code, probability in list(match.posterior.provinces.items())[:3]
+        if probability >= WORTH_TELLING
     )
     lives = "registered nowhere" if home is None else f"at home in {province_name(home[1])}"
     levels = dict(zip(model.schema.field_names, match.best_levels, strict=True))
     return Example(
         EXAMPLES[kind],
         f"Case {match.query_id}, best candidate in {province_name(best.province)}",
-        f"Claimed: {claims}, none of them {percent(match.posterior.none)}. The client is {lives}.",
+        f"Claimed: {claims or 'no province'}; none of them {percent(match.posterior.none)}. The client is {lives}.",
         persons,
         best.field_bits,
         {name: (level, model.schema.field(name).levels - 1) for name, level in levels.items()},

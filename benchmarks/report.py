@@ -121,12 +121,15 @@ def _figures(series: Sequence[Series]) -> str:
     return (
         "<section><h2>The figures</h2><table class='figures'><thead><tr><td></td>"
         f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        "<p class='small'>In brackets: 95 % intervals, from clients drawn again a thousand times.</p></section>"
+        "<p class='small'>In brackets: 95 % intervals, from clients drawn again a thousand times; where that shows no "
+        "spread at all, Wilson's.</p></section>"
     )
 
 
 def _interval(found: Interval) -> str:
-    return f"<b>{percent(found.value)}</b> <span>({percent(found.low)} to {percent(found.high)})</span>"
+    return (
+        f"<b>{percent(found.value)}</b> <span class='nowrap'>({100 * found.low:.1f} to {100 * found.high:.1f})</span>"
+    )
 
 
 def _outcomes(report: Report) -> str:
@@ -185,7 +188,8 @@ def _precision_recall(series: Sequence[Series]) -> str:
     )
     plot.guide(y=PRECISION_WANTED)
     for i, (each, found) in enumerate(zip(series, curves, strict=True)):
-        plot.line([0.0, *found.recall], [*found.precision[:1], *found.precision], f"s{i}")
+        start = [0.0] * min(1, len(found.recall))  # a curve begins at the left edge, if there is one
+        plot.line([*start, *found.recall], [*found.precision[:1], *found.precision], f"s{i}")
         plot.mark(each.figures["recall"].value, each.figures["precision"].value, i)
     plot.legend(
         [
@@ -240,7 +244,7 @@ def _false_answers(series: Sequence[Series]) -> str:
         plot.mark(each.threshold, each.figures["false_rate"].value, i)
     plot.legend(
         [
-            f"{each.label}: {percent(each.figures['false_rate'].value)} at {percent(each.threshold, 0)}"
+            f"{each.label}: {percent(each.figures['false_rate'].value, 2)} at {percent(each.threshold, 0)}"
             for each in series
         ],
         y=0.08 * len(series) + 0.04,
@@ -298,7 +302,7 @@ def _examples(examples: Sequence[Example]) -> str:
         steps = [Step(f"one of {each.persons:,}", "", -math.log2(each.persons))]
         for name, bits in each.field_bits.items():
             level, highest = each.levels.get(name, (0, 0))
-            note = f"level {level} of {highest}" if level else "not registered"
+            note = f"level {level} of {highest}" if level else "missing"
             steps.append(Step(name.replace("_", " "), note, bits))
         words = ", ".join(f"{step.label} {step.bits:+.1f} bits" for step in steps)
         picture = draw_waterfall(f"example-{number}", each.title, words, steps, "0 is even odds")
@@ -310,9 +314,9 @@ def _examples(examples: Sequence[Example]) -> str:
         return ""
     return (
         "<section class='long'><h2>Answers explained</h2><p>How the weight of the best candidate comes about, in bits: "
-        "it starts as low as there are persons who could be meant; every field raises or lowers it, and at 0 it is as "
-        "likely the client as somebody else. Only case numbers and encoded levels are shown, the higher the closer; "
-        f"no name, date or place is in this file.</p>{''.join(parts)}</section>"
+        "it starts as low as there are persons who could be meant, every field raises or lowers it, and at 0 it is as "
+        "likely the client as all other persons together. Only case numbers and encoded levels are shown, the higher "
+        f"the closer; no name or birth date is in this file.</p>{''.join(parts)}</section>"
     )
 
 
@@ -362,7 +366,7 @@ def _chooser(series: Series) -> str:
         f"<output id='{name}-shown' for='{name}'>{start}</output></label>"
         for label, name, top, start in (
             ("cost of a wrong answer", "cost-wrong", 200, COST_WRONG),
-            ("cost of an unfound home", "cost-unfound", 20, COST_UNFOUND),
+            ("cost of an unfound one", "cost-unfound", 20, COST_UNFOUND),
         )
     )
     return (

@@ -130,7 +130,14 @@ def bootstrap(
         weights = np.bincount(rng.integers(0, clients, clients), minlength=clients).astype(np.float64)
         drawn[i] = list(ranked.figures(weights, registered, threshold).values())
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return {name: Interval(value, float(low[i]), float(high[i])) for i, (name, value) in enumerate(point.items())}
+    found = {name: Interval(value, float(low[i]), float(high[i])) for i, (name, value) in enumerate(point.items())}
+    # Whoever never erred among these clients never errs among them drawn again: there the bootstrap knows nothing.
+    named = int((answers.probability >= threshold).sum())
+    base = {"top1": int(registered.sum()), "precision": named, "recall": int(registered.sum()), "false_rate": clients}
+    for name, of in base.items():
+        if found[name].low == found[name].high:
+            found[name] = share(round(found[name].value * of), of)
+    return found
 
 
 def share(hits: int, of: int) -> Interval:

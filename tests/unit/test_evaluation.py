@@ -108,3 +108,11 @@ def test_nobody_asked_gives_figures_of_nobody() -> None:
 def test_right_for_a_client_registered_nowhere_is_a_contradiction() -> None:
     with pytest.raises(ValueError, match="registered nowhere"):
         answers((0.5, True, False))
+
+
+def test_nothing_wrong_among_a_hundred_does_not_mean_never() -> None:
+    flawless = answers(*[(0.9, True, True)] * 100)
+    found = bootstrap(flawless, 0.5, resamples=20)
+    assert found["precision"].value == 1
+    assert found["precision"].low == pytest.approx(share(100, 100).low)
+    assert found["false_rate"].high == pytest.approx(share(0, 100).high)
