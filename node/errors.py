@@ -116,6 +116,18 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
 )
 
 
+# What to do about the linkage core's errors, which know of no commands; a NodeError carries its own hint.
+HINTS: Final[dict[type[Exception], str]] = {
+    IndexDamagedError: "import the registry again: `pulang registry import`",
+    SchemaMismatchError: "one version of Pulang and one key epoch for everybody; then import the registry again",
+}
+
+
+def hint_of(error: Exception) -> str | None:
+    """Return what to do next, None where there is nothing to say."""
+    return error.hint if isinstance(error, NodeError) else HINTS.get(type(error))
+
+
 def exit_code(error: Exception) -> int | None:
     """Return the exit code of an error in the table, None for one that is a bug."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)

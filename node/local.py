@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from matching.errors import FieldValueError
 from node.client_file import client_from
 from node.desk import make_desk
-from node.errors import EXIT_FAILED, AccessDeniedError, BusyError, ConfigError, NodeError, exit_code
+from node.errors import EXIT_FAILED, AccessDeniedError, BusyError, ConfigError, exit_code, hint_of
 from node.files import make_private_folder, read_private, write_atomic
 from node.findings import Failed, Finding, as_json
 from node.local_client import DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, socket_address
@@ -166,7 +166,7 @@ def _failed(error: Exception) -> Failed:
     kind = type(error).__name__
     if isinstance(error, FieldValueError):
         return Failed(kind, str(error), None, code, field=error.field, reason=error.reason)
-    return Failed(kind, str(error), error.hint if isinstance(error, NodeError) else None, code)
+    return Failed(kind, str(error), hint_of(error), code)
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

@@ -27,6 +27,7 @@ from node.errors import (
     EXIT_STOPPED,
     NodeError,
     exit_code,
+    hint_of,
 )
 from node.findings import Accepted, Concluded, Failed, Heard, Warned, as_json
 from node.local_client import DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, LocalRequest, ask_node
@@ -123,7 +124,7 @@ def find(  # noqa: PLR0917 - click hands everything over by name
         if code is None:
             raise
         failed = Failed(
-            type(error).__name__, str(error), getattr(error, "hint", None), code,
+            type(error).__name__, str(error), hint_of(error), code,
             field=getattr(error, "field", None), reason=getattr(error, "reason", None),
         )  # fmt: skip
         return _fail(texts, failed, home, as_document=as_document)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from node.errors import EXIT_FAILED, EXIT_STOPPED, NodeError, exit_code
+from node.errors import EXIT_FAILED, EXIT_STOPPED, exit_code, hint_of
 
 # Command -> (module:attribute, one line of help). Loaded when called: `pulang --help` must not import numba or gRPC.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -77,8 +77,8 @@ def _report(error: Exception) -> int:
         click.echo(f"pulang: a bug: {type(error).__name__} at {place_of(error)}", err=True)
         return EXIT_FAILED
     click.echo(f"pulang: {error}", err=True)
-    if isinstance(error, NodeError) and error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+    if hint := hint_of(error):
+        click.echo(f"hint: {hint}", err=True)
     return code
 
 

@@ -446,6 +446,7 @@ def test_truncated_index_is_one_clear_line(own: Node) -> None:
     done = own.run("serve")
     assert done.returncode == 74
     assert "index file rows" in done.stderr
+    assert "hint: import the registry again" in done.stderr
 
 
 def test_index_of_another_epoch_is_one_clear_line(own: Node) -> None:
@@ -456,6 +457,7 @@ def test_index_of_another_epoch_is_one_clear_line(own: Node) -> None:
     assert done.returncode == 78
     assert "epoch 1" in done.stderr
     assert "epoch 2" in done.stderr
+    assert "hint: one version of Pulang and one key epoch" in done.stderr
 
 
 async def test_damaged_new_generation_leaves_the_old_one_answering(own: Node) -> None:
