@@ -116,3 +116,94 @@ def test_a_truth_of_another_population_is_refused(population: Population, files:
     other.write_text((files / "truth.csv").read_text().replace("33-", "99-"))
     with pytest.raises(ConfigError, match=r"0 unknown queries, [1-9][0-9]* unknown records"):
         match.read_truth(other, population.queries, population.registry)
+
+
+ENDLESS = "Siti " + "a" * 10_000
+ODD_NAMES = (ENDLESS, "Ahmad \U0001f600", "\u0639\u0644\u064a", "\U0001f600\U0001f600", "x" * 10_000, "\x00")
+
+
+def registry_of(*rows: tuple[str | None, ...]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=dict.fromkeys(match.REGISTRY_COLUMNS, pl.String), orient="row")
+
+
+def queries_of(*names: str) -> pl.DataFrame:
+    rows = [(f"Q{i}", name, None, None, None, None) for i, name in enumerate(names)]
+    return pl.DataFrame(rows, schema=dict.fromkeys(match.QUERY_COLUMNS, pl.String), orient="row")
+
+
+def answer(registry: pl.DataFrame, queries: pl.DataFrame, folder: Path) -> tuple[list[match.Match], dict[str, int]]:
+    keys = match.bench_keys()
+    issues = match.build_indexes(registry, folder, keys, NOW)
+    with match.open_indexes(folder, keys) as indexes:
+        model = match.for_provinces(load_model(), sorted(indexes))
+        return list(match.match_all(queries, match.Federation(indexes, model, keys, TODAY), 1)), dict(issues)
+
+
+def test_odd_names_are_answered_or_refused_and_none_is_lost(tmp_path: Path) -> None:
+    rows = [(f"33-{i}", "33", name, None, None, None, None) for i, name in enumerate(ODD_NAMES)]
+    known = ("33-ok", "33", "Siti Aminah", "P", "1958-04-03", "KEBUMEN", "Sumiati")
+    folder = tmp_path / "indexes"
+    folder.mkdir()
+    matches, issues = answer(registry_of(known, *rows), queries_of("Siti Aminah", *ODD_NAMES), folder)
+    assert len(matches) == 1 + len(ODD_NAMES)
+    assert matches[0].records[0][0] == "33-ok"
+    refused = [each.refused for each in matches if each.posterior is None]
+    # Nothing is left of Arabic script, of emoji alone and of a control character.
+    assert len(refused) == 3
+    assert issues == {"name: empty, or nothing is left after normalising": 3}
+    assert not {name for name in ODD_NAMES if any(name in reason for reason in refused if reason)}
+
+
+def test_a_registry_of_one_row_with_nothing_but_a_name_is_searched(tmp_path: Path) -> None:
+    matches, issues = answer(
+        registry_of(("33-1", "33", "Sutrisno", None, None, None, None)), queries_of("Sutrisno"), tmp_path
+    )
+    assert matches[0].records[0][:2] == ("33-1", "33")
+    assert issues == {}
+
+
+def test_a_province_without_a_usable_row_is_counted_and_the_others_answer(tmp_path: Path) -> None:
+    registry = registry_of(
+        ("33-1", "33", "Sutrisno", None, None, None, None),
+        ("35-1", "35", "...", None, None, None, None),
+        ("33-1", "33", "Lestari", None, None, None, None),
+        ("99", None, "Wibowo", None, None, None, None),
+    )
+    matches, issues = answer(registry, queries_of("Sutrisno"), tmp_path)
+    assert matches[0].posterior is not None
+    assert list(matches[0].posterior.provinces) == ["33"]
+    assert issues["province: not one of its persons can be found"] == 1
+    assert issues["province: missing"] == 1
+    assert issues["record_id: not the first of that id in its province"] == 1
+
+
+def test_a_registry_without_a_usable_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not one row of the registry can be used") as raised:
+        match.build_indexes(registry_of(("1", "33", None, *[None] * 4)), tmp_path, match.bench_keys(), NOW)
+    assert "1 times" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("code", ["../33", "3 3", "33/35", ""])
+def test_a_province_that_is_no_code_makes_no_folder(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "registry.csv"
+    path.write_text(f"{','.join(match.REGISTRY_COLUMNS)}\n33-1,{code},Siti,,,,\n")
+    if code:
+        with pytest.raises(ConfigError, match="1 rows have a province"):
+            match.read_registry(path)
+    else:
+        assert match.read_registry(path)["province"].null_count() == 1
+
+
+@pytest.mark.parametrize("ids", ["Q1\nQ1", "Q1\n", 'Q1\n""'])
+def test_queries_without_an_id_of_their_own_are_refused(tmp_path: Path, ids: str) -> None:
+    path = tmp_path / "errors.csv"
+    path.write_text("query_id,operations\n" + "".join(f"{row},x\n" for row in ids.split("\n")))
+    with pytest.raises(ConfigError, match="no query_id of their own"):
+        match.read_table(path, match.ERROR_COLUMNS, key="query_id")
+
+
+def test_errors_of_other_queries_are_refused(population: Population, tmp_path: Path) -> None:
+    path = tmp_path / "errors.csv"
+    path.write_text("query_id,operations\nQ999999,name:typo\n")
+    with pytest.raises(ConfigError, match="1 unknown queries"):
+        match.read_errors(path, population.queries)
