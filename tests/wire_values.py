@@ -20,7 +20,11 @@ def words(seed: int, *shape: int) -> Any:
 
 
 def name(tokens: int = 2, variants: int = 2) -> NameQuery:
-    return NameQuery(tuple(TokenQuery(words(k, variants, 8), 40 + k, initial=k == 1) for k in range(tokens)))
+    """The second token is an initial."""
+    letter = np.array([[2**9 + 2**40, 0, 2**63, 0, 0, 0, 0, 0]], dtype=np.uint64)
+    return NameQuery(
+        tuple(TokenQuery(letter if k == 1 else words(k, variants, 8), 40 + k, initial=k == 1) for k in range(tokens))
+    )
 
 
 def place(regencies: int = 3) -> PlaceQuery:
@@ -58,11 +62,14 @@ def header(**changes: Any) -> QuestionHeader:
 
 
 def answered(classes: int = 2, handles: int = 2, size: int = 1000) -> Answered:
+    """Classes of 1, 2, 3, ... persons; whoever is in none of them is at the last level of every field."""
     levels = np.array([[level % n for n in PERSON_SCHEMA.levels] for level in range(classes)], dtype=np.uint8)
-    evidence = Evidence(
-        size=size,
-        histograms=tuple(np.arange(n, dtype=np.int64) * size for n in PERSON_SCHEMA.levels),
-        class_levels=levels.reshape(classes, len(PERSON_SCHEMA.fields)),
-        class_counts=np.arange(1, classes + 1, dtype=np.int64),
+    levels = levels.reshape(classes, len(PERSON_SCHEMA.fields))
+    persons = np.arange(1, classes + 1, dtype=np.int64)
+    histograms = tuple(
+        np.bincount(levels[:, f], persons, n).astype(np.int64) for f, n in enumerate(PERSON_SCHEMA.levels)
     )
+    for histogram in histograms:
+        histogram[-1] += size - persons.sum()
+    evidence = Evidence(size=size, histograms=histograms, class_levels=levels, class_counts=persons)
     return Answered(evidence, tuple(Handle(bytes([k]) * 16, k % max(1, classes)) for k in range(handles)))

@@ -68,7 +68,10 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 MAX_RESPONSE_BYTES: Final = 64 * 1024  # an answer has 2 KiB; a peer that sends more is not one of ours
-MAX_REGISTRY_SIZE: Final = 2**40
+MAX_REGISTRY_SIZE: Final = 2**27  # persons: more than twice the largest province
+MAX_EPOCH: Final = 2**31 - 1  # the audit keeps it in 32 bits; an epoch it cannot hold would leave no row
+MAX_HALF_BITS: Final = 192  # set bits of 256; a token that fills more is longer than any name
+ROUNDED_OFF: Final = 1.25  # rounding to half octaves, and then to whole persons, moves a count by less than this
 MAX_DETAIL_CHARS: Final = 200
 MAX_RETRY_AFTER_S: Final = 3600.0
 UNUSED_CLASS: Final = 255
@@ -200,7 +203,7 @@ def _read_header(header: pb.QuestionHeader) -> QuestionHeader:
 
 def _read_identity(header: pb.QuestionHeader | pb.AnswerHeader, where: str) -> tuple[bytes, int]:
     _require(len(header.schema_fingerprint) == HASH_BYTES, f"{where}.schema_fingerprint", f"must be {HASH_BYTES} bytes")
-    _require(header.key_epoch >= 1, f"{where}.key_epoch", "must be 1 or more")
+    _require(1 <= header.key_epoch <= MAX_EPOCH, f"{where}.key_epoch", f"must be 1 to {MAX_EPOCH}")
     return header.schema_fingerprint, header.key_epoch
 
 
@@ -246,8 +249,22 @@ def _read_name(stage: pb.MatchStage, field: str, schema: LinkageSchema) -> NameQ
 def _read_token(token: pb.EncodedToken, field: str, schema: LinkageSchema) -> TokenQuery:
     _require(1 <= len(token.variants) <= MAX_VARIANTS, f"{field}.variants", f"must be 1 to {MAX_VARIANTS}")
     _require(1 <= token.weight <= 255, f"{field}.weight", "must be 1 to 255")
-    filters = [_read_filter(variant, field, schema) for variant in token.variants]
-    return TokenQuery(np.stack(filters), token.weight, token.initial)
+    filters = np.stack([_read_filter(variant, field, schema) for variant in token.variants])
+    _check_token_bits(filters, field, schema, initial=token.initial)
+    return TokenQuery(filters, token.weight, token.initial)
+
+
+def _check_token_bits(filters: NDArray[np.uint64], field: str, schema: LinkageSchema, *, initial: bool) -> None:
+    """Refuse filters that no name has: an empty one agrees with every initial, and as an initial with every name."""
+    bits = np.bitwise_count(filters).reshape(len(filters), 2, -1).sum(axis=2, dtype=np.int64)
+    spelling, sound = bits[:, 0], bits[:, 1]
+    if initial:
+        # One bigram and no sound, or a member could ask for whatever has a bigram of its choice in it.
+        one_bigram = len(filters) == 1 and 1 <= spelling[0] <= schema.field(field).gram_positions and sound[0] == 0
+        _require(one_bigram, f"{field}.filter", "not that of a single letter")
+    else:
+        within = bits.min() >= 1 and bits.max() <= MAX_HALF_BITS
+        _require(within, f"{field}.filter", f"must have 1 to {MAX_HALF_BITS} bits in either half")
 
 
 def _write_place(place: FieldQuery | None) -> pb.EncodedPlace | None:
@@ -414,27 +431,43 @@ def _read_answered(answered: pb.Answered, schema: LinkageSchema) -> Answered:
     _require(len(answered.classes) == CLASSES_PER_ANSWER, "classes", f"must be {CLASSES_PER_ANSWER}")
     used = [each for each in answered.classes if each.count]
     _require(used == list(answered.classes[: len(used)]), "classes", "an unused one stands before a used one")
-    # A class of an empty registry would weigh infinitely much; rounding to half octaves adds less than a fifth.
-    held = all(each.count <= 2 * answered.registry_size for each in used)
-    _require(held, "classes.count", "more persons than the registry holds")
     levels = np.zeros((len(used), len(schema.fields)), dtype=np.uint8)
     for row, each in enumerate(used):
         _require(len(each.levels) == len(schema.fields), "classes.levels", "must be one byte per field")
         levels[row] = np.frombuffer(each.levels, dtype=np.uint8)
     _require((levels < np.array(schema.levels)).all(), "classes.levels", "no such level in the schema")
-    _require(len(answered.handles) == HANDLES_PER_ANSWER, "handles", f"must be {HANDLES_PER_ANSWER}")
-    for handle in answered.handles:
-        _require(len(handle.handle) == HANDLE_BYTES, "handles.handle", f"must be {HANDLE_BYTES} bytes")
-        known = handle.class_index < len(used) or handle.class_index == UNUSED_CLASS
-        _require(known, "handles.class_index", "names no class of this answer")
     evidence = Evidence(
         size=answered.registry_size,
         histograms=tuple(np.array(histogram.counts, dtype=np.int64) for histogram in answered.histograms),
         class_levels=levels,
         class_counts=np.array([each.count for each in used], dtype=np.int64),
     )
+    _check_counts(evidence)
+    _require(len(answered.handles) == HANDLES_PER_ANSWER, "handles", f"must be {HANDLES_PER_ANSWER}")
+    for handle in answered.handles:
+        _require(len(handle.handle) == HANDLE_BYTES, "handles.handle", f"must be {HANDLE_BYTES} bytes")
+        known = handle.class_index < len(used) or handle.class_index == UNUSED_CLASS
+        _require(known, "handles.class_index", "names no class of this answer")
     named = (each for each in answered.handles if each.class_index != UNUSED_CLASS)
     return Answered(evidence, tuple(Handle(each.handle, each.class_index) for each in named))
+
+
+def _check_counts(evidence: Evidence) -> None:
+    """Refuse counts that are not of one registry: all provinces' histograms are pooled, so a false one spoils them all.
+
+    Every person has one level in every field, and stands in one class: both add up to the registry, but for rounding.
+    """
+    for histogram in evidence.histograms:
+        told = int(histogram.sum())
+        fits = evidence.size / ROUNDED_OFF <= told <= evidence.size * ROUNDED_OFF
+        _require(fits, "histograms", "do not add up to the registry")
+    distinct = len(np.unique(evidence.class_levels, axis=0)) == len(evidence.class_levels)
+    _require(distinct, "classes.levels", "two classes with the same levels")
+    for place, histogram in enumerate(evidence.histograms):
+        held = np.zeros(len(histogram), dtype=np.int64)
+        np.add.at(held, evidence.class_levels[:, place], evidence.class_counts)
+        within = held <= histogram * ROUNDED_OFF**2  # both sides are rounded
+        _require(within.all(), "classes.count", "more persons than the histograms have at these levels")
 
 
 def _read_detail(detail: str) -> str:

@@ -123,6 +123,7 @@ def _with(path: str, value: Any) -> Callable[[pb.AskRequest], None]:
         (_clear("schema_fingerprint"), "header.schema_fingerprint"),
         (_with("header.schema_fingerprint", b"x" * 33), "header.schema_fingerprint"),
         (_clear("key_epoch"), "header.key_epoch"),
+        (_with("header.key_epoch", 2**31), "header.key_epoch"),
         (_with("header.nonce", b"n" * 15), "nonce"),
         (_with("header.case_reference", ""), "case_reference"),
         (_with("header.case_reference", "x" * 65), "case_reference"),
@@ -146,6 +147,14 @@ def _with(path: str, value: Any) -> Callable[[pb.AskRequest], None]:
         (_with("match.mother_name.tokens.0.variants", []), "mother_name.variants"),
         (_with("match.name.tokens.0.variants", [bytes(64)] * 5), "name.variants"),
         (_with("match.name.tokens.0.variants", [bytes(63)]), "name.filter"),
+        (_with("match.name.tokens.0.variants", [bytes(64)]), "name.filter"),
+        (_with("match.name.tokens.0.variants", [b"\xff" * 64]), "name.filter"),
+        (_with("match.name.tokens.0.variants", [b"\x0f" * 32 + bytes(32)]), "name.filter"),
+        (_with("match.name.tokens.0.variants", [bytes(32) + b"\x0f" * 32]), "name.filter"),
+        (_with("match.name.tokens.1.variants", [bytes(64)]), "name.filter"),
+        (_with("match.name.tokens.1.variants", [b"\x0f" + bytes(63)]), "name.filter"),
+        (_with("match.name.tokens.1.variants", [b"\x01" + bytes(62) + b"\x01"]), "name.filter"),
+        (_with("match.name.tokens.1.variants", [b"\x01" + bytes(63)] * 2), "name.filter"),
         (_with("match.name.tokens.0.weight", 0), "name.weight"),
         (_with("match.name.tokens.0.weight", 256), "name.weight"),
         (_with("match.birthplace.text", bytes(65)), "birthplace.filter"),
@@ -202,6 +211,7 @@ def test_question_of_another_schema_is_refused_and_both_are_named() -> None:
     [
         answered(),
         answered(classes=0, handles=0, size=0),
+        answered(size=2**27),
         answered(classes=16, handles=5),
         NeedMore(("birth_date", "mother_name")),
         Busy(1.5),
@@ -216,7 +226,7 @@ def test_answer_arrives_as_it_was_sent(answer: Answer) -> None:
 def test_answered_has_one_size_whatever_was_found() -> None:
     found = {
         len(sent(answered(classes, handles, size)))
-        for classes, handles, size in [(0, 0, 0), (1, 1, 1), (16, 5, 50_000), (3, 0, 2), (16, 1, 4_000_000)]
+        for classes, handles, size in [(0, 0, 0), (1, 1, 1), (16, 5, 50_000), (3, 0, 6), (16, 1, 4_000_000)]
     }
     assert len(found) == 1
     assert found.pop() < 2048
@@ -268,6 +278,15 @@ def _class_index(message: pb.AskResponse) -> None:
     message.answered.handles[0].class_index = 2
 
 
+def _poisoned(message: pb.AskResponse) -> None:
+    """Say of one level that it is crowded: to an asker who pools it, everybody's agreement there would say nothing."""
+    message.answered.histograms[0].counts[-1] = 2**32 - 1
+
+
+def _twice(message: pb.AskResponse) -> None:
+    message.answered.classes[1].levels = message.answered.classes[0].levels
+
+
 def _detail(text: str) -> Callable[[pb.AskResponse], None]:
     def change(message: pb.AskResponse) -> None:
         message.unavailable.detail = text
@@ -292,7 +311,12 @@ def _retry(message: pb.AskResponse) -> None:
         (_answer_with(_gap), "classes"),
         (_answer_with(_level), "classes.levels"),
         (_answer_with(lambda m: setattr(m.answered.classes[0], "levels", bytes(5))), "classes.levels"),
-        (_answer_with(lambda m: setattr(m.answered, "registry_size", 0)), "classes.count"),
+        (_answer_with(lambda m: setattr(m.answered, "registry_size", 2**27 + 1)), "registry_size"),
+        (_answer_with(lambda m: setattr(m.answered, "registry_size", 0)), "histograms"),
+        (_answer_with(lambda m: setattr(m.answered, "registry_size", 1)), "histograms"),
+        (_answer_with(_poisoned), "histograms"),
+        (_answer_with(_twice), "classes.levels"),
+        (_answer_with(lambda m: setattr(m.answered.classes[1], "count", 5)), "classes.count"),
         (_answer_with(lambda m: m.answered.handles.add()), "handles"),
         (_answer_with(lambda m: setattr(m.answered.handles[0], "handle", bytes(15))), "handles.handle"),
         (_answer_with(_class_index), "handles.class_index"),
