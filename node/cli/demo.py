@@ -108,18 +108,17 @@ class _Steps:
         self._console = console
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
-        self._started: dict[str, float] = {}
+        self._ended = time.monotonic()  # of the step before: a step first shows itself when part of it is done
 
     def show(self, step: str, done: int, total: int) -> None:
         if step not in self._tasks:
             self._tasks[step] = self._progress.add_task(step, total=total)
-            self._started[step] = time.monotonic()
             if not self._console.is_terminal:
                 self._console.print(f"{step} ...")
         self._progress.update(self._tasks[step], completed=done)
         if done == total and not self._console.is_terminal:
-            seconds = time.monotonic() - self._started[step]
-            self._console.print(f"{step}: {done:,} of {total:,} in {seconds:.0f} s")
+            began, self._ended = self._ended, time.monotonic()
+            self._console.print(f"{step}: {done:,} of {total:,} in {self._ended - began:.0f} s")
 
     def end(self) -> None:
         self._progress.stop()
