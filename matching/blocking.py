@@ -152,7 +152,7 @@ def _rarest(rules: NameRules, tokens: Iterable[str], count: int, *, asked: bool)
 
 def _skeletons(rules: NameRules, token: str, *, asked: bool) -> frozenset[str]:
     forms = rules.forms(token) if asked else rules.stored_forms(token)
-    return frozenset((forms.skeleton, *(rules.skeleton(sound) for sound in forms.alternates)))
+    return frozenset(rules.skeleton(sound) for sound in (forms.sound, *forms.alternates))
 
 
 class Blocks:

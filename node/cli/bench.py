@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from matching.places import PROVINCES
+from node.cli.bench_ablate import ablate
 from node.cli.bench_match import match
 from node.cli.bench_peers import peers
 from node.cli.progress import progress_bars as _progress
@@ -33,6 +34,7 @@ def bench() -> None:
     """Make populations; measure accuracy and speed. Every figure comes with its machine and its seed."""
 
 
+bench.add_command(ablate)
 bench.add_command(match)
 bench.add_command(peers)
 
@@ -87,8 +89,12 @@ def train(out: Path, persons: int, clients: int, seed: int) -> None:
 
 @bench.command()
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-def speed(seed: int) -> None:
-    """Scan 512-bit filters for one question on one core, beside what the memory of this machine gives."""
+@click.option("--peers", "with_peers", is_flag=True, help="Also clkhash, anonlink and rapidfuzz, in turn with ours.")
+def speed(seed: int, *, with_peers: bool) -> None:
+    """Scan 512-bit filters for one question on one core, beside what the memory of this machine gives.
+
+    --peers makes their environment on demand in the user's cache folder: some minutes and 900 MiB, once.
+    """
     from benchmarks import speed as core  # noqa: PLC0415 - numba is not needed for --help
 
     _say_machine(seed)
@@ -96,6 +102,30 @@ def speed(seed: int) -> None:
     _say("filters of 512 bits scored", found.filters_per_s, 1e6, "M/s")
     _say("bytes read by that scan", found.read_per_s, 1e9, "GB/s")
     _say("bytes read by numpy's sum", found.numpy_sum_per_s, 1e9, "GB/s")
+    if with_peers:
+        _speed_of_peers(seed)
+
+
+def _speed_of_peers(seed: int) -> None:
+    from benchmarks.peer_env import peer_python  # noqa: PLC0415 - numba is not needed for --help
+    from benchmarks.peer_speed import peer_speed  # noqa: PLC0415
+
+    with _progress() as progress:
+        task = progress.add_task("peers", total=None)
+
+        def show(step: str) -> None:
+            progress.update(task, description=step[:40])
+
+        found = peer_speed(peer_python(progress=show), seed, step=show)
+    _say("persons encoded, ours", found.encoding.ours, 1e3, "k/s")
+    _say("persons encoded, clkhash", found.encoding.theirs, 1e3, "k/s")
+    _say("  times clkhash", found.encoding.ratio, 1, "x")
+    bits = found.filter_bits
+    _say(f"{bits}-bit pairs, ours", found.comparing.ours, 1e6, "M/s")
+    _say(f"{bits}-bit pairs, anonlink", found.comparing.theirs, 1e6, "M/s")
+    _say("  times anonlink", found.comparing.ratio, 1, "x")
+    click.echo(f"  {'the same' if found.same_pairs else 'NOT the same'} pairs found by both")
+    _say("name pairs, rapidfuzz", found.names, 1e6, "M/s")
 
 
 @bench.command("import")
