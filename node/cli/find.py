@@ -17,6 +17,7 @@ from matching.errors import FieldValueError, MatchingError
 from node.cli import understanding
 from node.cli.options import home_option
 from node.cli.render import Board, conclusion, make_console
+from node.cli.terminal import plain
 from node.cli.texts import LANGUAGES, Texts
 from node.client_file import KEYS, client_from, parse_client, read_client_file
 from node.errors import (
@@ -59,7 +60,21 @@ _YES: Final = frozenset({"", "y", "ya", "yes"})
 
 
 class _LocalisedCommand(click.Command):
-    """Shows its help in the language asked for."""
+    """Shows its help in the language asked for, and never repeats what it cannot read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Say what is wrong with a command line without its words: `--name Siti Aminah` lacks its quotes."""
+        try:
+            return super().parse_args(ctx, args)
+        except (click.NoSuchOption, click.BadOptionUsage):
+            raise  # they name the option alone
+        except click.UsageError as error:
+            texts = Texts(ctx.params.get("lang") or LANGUAGES[0])
+            option = error.param if isinstance(error, click.BadParameter) else None
+            if option is None:
+                raise click.UsageError(texts("usage.words"), ctx) from None
+            form = option.make_metavar(ctx)
+            raise click.UsageError(texts("usage.value", option=option.opts[0], form=form), ctx) from None
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Let `--help` wait its turn behind the eager `--lang`, wherever either stands."""
@@ -204,7 +219,7 @@ def _field_of(key: str) -> str:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(plain(text), err=True)
 
 
 # --- the answer -----------------------------------------------------------------------------------------------------

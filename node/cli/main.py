@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from node.cli.terminal import plain
 from node.errors import EXIT_FAILED, EXIT_STOPPED, exit_code, hint_of
 
 # Command -> (module:attribute, one line of help). Loaded when called: `pulang --help` must not import numba or gRPC.
@@ -76,9 +77,9 @@ def _report(error: Exception) -> int:
 
         click.echo(f"pulang: a bug: {type(error).__name__} at {place_of(error)}", err=True)
         return EXIT_FAILED
-    click.echo(f"pulang: {error}", err=True)
+    click.echo(plain(f"pulang: {error}"), err=True)
     if hint := hint_of(error):
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(plain(f"hint: {hint}"), err=True)
     return code
 
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from node.cli.options import home_option
+from node.cli.terminal import plain
 from node.config import load_config
 from node.errors import ConfigError
 
@@ -123,17 +124,18 @@ def _confirm(source: Source, mapping: ColumnMap, name: str, *, accepted: bool) -
     """Show the guess, and ask; without a person to ask it must have been accepted beforehand."""
     from node.mapping import RECORD_ID  # noqa: PLC0415
 
-    click.echo(f"columns as guessed from their names ({source.kind}):", err=True)
+    click.echo(plain(f"columns as guessed from their names ({source.kind}):"), err=True)
     table = Table()
     table.add_column("field")
     table.add_column("column")
     for field, column in mapping.columns.items():
-        table.add_row(field, column)
+        table.add_row(field, plain(column))
     if RECORD_ID not in mapping.columns:
         table.add_row(RECORD_ID, "(none: the row number stands in for it)")
     unused = [column for column in source.columns if column and column not in mapping.columns.values()]
-    Console(stderr=True).print(table)
-    click.echo(f"not used: {', '.join(unused) or 'none'}", err=True)
+    # A registry's column names are somebody else's words: no markup, nothing that steers the terminal.
+    Console(stderr=True, markup=False, highlight=False, emoji=False).print(table)
+    click.echo(plain(f"not used: {', '.join(unused) or 'none'}"), err=True)
     if accepted:
         return
     if not sys.stdin.isatty():
@@ -174,7 +176,7 @@ def _print_report(report: ImportReport, seconds: float) -> None:
     if report.rejects_file is not None:
         click.echo(f"row numbers and reasons, without values: {report.rejects_file}")
     for note in report.notes:
-        click.echo(f"note: {note}")
+        click.echo(plain(f"note: {note}"))
 
 
 def _advice(report: ImportReport) -> Iterator[str]:

@@ -160,6 +160,8 @@ _ID: Final[dict[str, str]] = {
     "usage.nothing": "tidak ada klien: beri --name atau --from; tanpa argumen, jalankan di terminal",
     "usage.both": "pilih salah satu: --from, atau isian di baris perintah",
     "usage.name": "--name harus diisi",
+    "usage.words": "ada kata di luar pilihan: tulis nama di antara tanda kutip, --name \"...\"",
+    "usage.value": "{option}: isinya tidak dikenal; yang dikenal: {form}",
     "usage.timeout": "--timeout harus lebih dari 0 dan paling lama {most:.0f} detik",
     "usage.case": "--case: 1 sampai 64 huruf, angka, titik, garis bawah, atau tanda hubung",
     # when it could not be asked
@@ -326,6 +328,8 @@ _EN: Final[dict[str, str]] = {
     "usage.nothing": "no client: give --name or --from; without arguments, run it in a terminal",
     "usage.both": "either --from, or the client's fields on the command line",
     "usage.name": "--name is needed",
+    "usage.words": "words outside of any option: write a name in quotes, --name \"...\"",
+    "usage.value": "{option}: not a value it knows; it knows: {form}",
     "usage.timeout": "--timeout must be above 0 and at most {most:.0f} seconds",
     "usage.case": "--case: 1 to 64 letters, digits, dots, underscores or hyphens",
     "hint": "hint",
