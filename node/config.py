@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -25,12 +26,17 @@ PROVINCE_PATTERN: Final = r"^[1-9][0-9]$"  # Kemendagri code, two digits
 ProvinceCode = Annotated[str, StringConstraints(pattern=PROVINCE_PATTERN)]
 
 
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+
+
 def _check_address(text: str) -> str:
     host, _, port = text.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise ValueError("must be host:port with a port from 1 to 65535")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise ValueError("an IPv6 host stands in brackets: [::1]:7035")
+    if not _HOST.fullmatch(host):  # it is dialled and printed: nothing that a resolver or a terminal reads otherwise
+        raise ValueError("its host must be a name or an address")
     return text
 
 

@@ -49,7 +49,7 @@ class Member:
     """One province in the federation, and where its node answers."""
 
     code: ProvinceCode
-    name: Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
     address: Address
 
 

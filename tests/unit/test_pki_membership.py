@@ -171,6 +171,11 @@ def test_an_anchor_of_another_kind_is_one_clear_error(world: World) -> None:
         ("5", "Jawa Timur", "127.0.0.1:7035", "code"),
         ("35", "", "127.0.0.1:7035", "name"),
         ("35", "Jawa\x1b[2JTimur", "127.0.0.1:7035", "name"),
+        ("35", "Jawa\x9b2JTimur", "127.0.0.1:7035", "name"),  # the same in one byte of Latin-1
+        ("35", "\u202eruwaJ", "127.0.0.1:7035", "name"),  # written backwards
+        ("35", "Jawa Timur", "127.0.0.1\x1b[2J:7035", "address"),
+        ("35", "Jawa Timur", "jatim,example.org:7035", "address"),
+        ("35", "Jawa Timur", "//8.8.8.8/jatim:7035", "address"),
         ("35", "Jawa Timur", "127.0.0.1", "address"),
         ("35", "Jawa Timur", "127.0.0.1:99999", "address"),
     ],
