@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import add
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -34,7 +35,7 @@ from matching.rules import NORMALISATION, NameRules, Normalisation
 from matching.schema import FieldKind, FieldSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import date
 
     from numpy.typing import NDArray
@@ -47,8 +48,7 @@ FILTER_BYTES: Final = FILTER_WORDS * 8
 
 def bigrams(form: str) -> set[str]:
     """Return the padded bigrams of a form: "ali" -> _a al li i_."""
-    padded = f"_{form}_"
-    return {padded[i : i + 2] for i in range(len(padded) - 1)}
+    return set(map(add, f"_{form}", f"{form}_"))
 
 
 class FilterEncoder:
@@ -73,14 +73,17 @@ class FilterEncoder:
 
     def token(self, forms: TokenForms, sound: str | None = None) -> int:
         """Return the filter of one token; `sound` replaces the token's own sound (an alternate)."""
-        mask = 0
-        for gram in bigrams(forms.spelling):
-            mask |= self._spelling_bits(gram)
         heard = forms.sound if sound is None else sound
+        # Whole tokens are as many as tokens: their bits are not worth remembering.
+        mask = self._mask("sound", "=" + heard, self._spec.token_positions)
+        mask |= self._mask("sound", "~" + self.rules.wide(heard), self._spec.token_positions)
+        known = self._sound
         for gram in bigrams(heard):
-            mask |= self._sound_bits("2" + gram, self._spec.gram_positions)
-        mask |= self._sound_bits("=" + heard, self._spec.token_positions)
-        mask |= self._sound_bits("~" + self.rules.wide(heard), self._spec.token_positions)
+            mask |= known.get(gram) or self._sound_bits(gram)
+        mask <<= HALF_BITS
+        known = self._spelling
+        for gram in bigrams(forms.spelling):
+            mask |= known.get(gram) or self._spelling_bits(gram)
         return mask
 
     def text(self, tokens: Iterable[str]) -> int:
@@ -94,22 +97,14 @@ class FilterEncoder:
         """Return the filter of a token as a registry stores it, initial or not."""
         if len(token) == 1 and self.rules.initials:
             return self.initial(token)
-        return self.token(_stored_forms(self.rules, token))
+        return self.token(_stored_forms(self.rules.stored_forms, token))
 
     def _spelling_bits(self, gram: str) -> int:
-        mask = self._spelling.get(gram)
-        if mask is None:
-            mask = self._mask("spelling", gram, self._spec.gram_positions)
-            self._spelling[gram] = mask
+        mask = self._spelling[gram] = self._mask("spelling", gram, self._spec.gram_positions)
         return mask
 
-    def _sound_bits(self, feature: str, count: int) -> int:
-        if feature[0] != "2":  # whole tokens are as many as tokens: not worth remembering
-            return self._mask("sound", feature, count) << HALF_BITS
-        mask = self._sound.get(feature)
-        if mask is None:
-            mask = self._mask("sound", feature, count) << HALF_BITS
-            self._sound[feature] = mask
+    def _sound_bits(self, gram: str) -> int:
+        mask = self._sound[gram] = self._mask("sound", "2" + gram, self._spec.gram_positions)
         return mask
 
     def _mask(self, purpose: str, feature: str, count: int) -> int:
@@ -120,9 +115,9 @@ class FilterEncoder:
 
 
 @lru_cache(maxsize=1 << 16)
-def _stored_forms(rules: NameRules, token: str) -> TokenForms:
+def _stored_forms(stored_forms: Callable[[str], TokenForms], token: str) -> TokenForms:
     """Return the forms a registry stores; names and mothers' names share most tokens."""
-    return rules.stored_forms(token)
+    return stored_forms(token)
 
 
 def filter_words(masks: Sequence[int]) -> NDArray[np.uint64]:

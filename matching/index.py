@@ -28,7 +28,7 @@ from matching.rules import NORMALISATION
 from matching.schema import FieldKind, FieldSpec, LinkageSchema, describe, require_same
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -234,6 +234,39 @@ class _ValueColumn:
         return self._write("counts", self._counts[: self._values].astype("<i8"))
 
 
+@dataclass(frozen=True, slots=True)
+class _ParsedNames:
+    """A column's distinct names, taken apart.
+
+    tokens: of all names, one after the other. Kept as an object each, the hundred thousand names of a batch would be
+    gone through by the garbage collector again and again. lengths: how many tokens each name has.
+    father, mother: tokens of the parent a name tells, by the name's position.
+    """
+
+    tokens: list[str]
+    lengths: list[int]
+    father: dict[int, tuple[str, ...]]
+    mother: dict[int, tuple[str, ...]]
+
+
+def _parse_names(parse: Callable[[str], ParsedName], values: Sequence[str | None]) -> _ParsedNames:
+    names = _ParsedNames([], [], {}, {})
+    for position, value in enumerate(values):
+        if not value:
+            names.lengths.append(0)
+            continue
+        own, father, mother, aliases, _ = parse(value)
+        if aliases or len(own) > MAX_STORED_TOKENS:
+            own = tuple(dict.fromkeys(chain(own, *aliases)))[:MAX_STORED_TOKENS]
+        names.tokens.extend(own)
+        names.lengths.append(len(own))
+        if father:
+            names.father[position] = father[:MAX_STORED_TOKENS]
+        if mother:
+            names.mother[position] = mother[:MAX_STORED_TOKENS]
+    return names
+
+
 class _NameColumn(_ValueColumn):
     """Names: distinct tokens with their filters, distinct names as sets of token numbers."""
 
@@ -251,27 +284,24 @@ class _NameColumn(_ValueColumn):
         self._offsets.append(np.zeros(2, dtype=np.int64))  # value 0, the missing name, has no tokens
         self._end = 0
 
-    def numbers(self, names: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
-        """Return the numbers of a batch's names, each given as its tokens; an empty one is missing."""
+    def numbers(self, tokens: Sequence[str], token_counts: Sequence[int]) -> NDArray[np.uint32]:
+        """Return the numbers of a batch's names, given as in _ParsedNames; one without tokens is missing."""
         known = self._tokens
-        lengths = np.fromiter(map(len, names), dtype=np.int64, count=len(names))
-        offsets = np.zeros(len(names) + 1, dtype=np.int64)
+        for token in dict.fromkeys(tokens):
+            if token not in known:
+                self._add_token(token)
+        members = np.fromiter(map(known.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
+        lengths = np.array(token_counts, dtype=np.int64)
+        names = len(lengths)
+        offsets = np.zeros(names + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        flat = list(chain.from_iterable(names))
-        try:
-            members = np.array([known[token] for token in flat], dtype=np.uint32)
-        except KeyError:
-            for token in flat:
-                if token not in known:
-                    self._add_token(token)
-            members = np.array([known[token] for token in flat], dtype=np.uint32)
-        self._make_room(len(names))
-        out = np.zeros(len(names), dtype=np.uint32)
-        fresh = np.zeros(len(names), dtype=np.int64)
+        self._make_room(names)
+        out = np.zeros(names, dtype=np.uint32)
+        fresh = np.zeros(names, dtype=np.int64)
         made = intern_names(offsets, members, self._hashes, self._numbers, self._values, out, fresh)
         if made:
             new = fresh[:made]
-            keep = np.zeros(len(names), dtype=bool)
+            keep = np.zeros(names, dtype=bool)
             keep[new] = True
             self._members.append(members[np.repeat(keep, lengths)])
             self._offsets.append(self._end + np.cumsum(lengths[new]))
@@ -417,12 +447,11 @@ class IndexBuilder:
         """
         size = len(batch.record_ids)
         issues: list[RowIssue] = []
-        parsed: dict[str, list[ParsedName | None]] = {}
-        for name, names in self._names.items():
-            column = batch.columns.get(name)
-            if column is not None:
-                parse = names.rules.parse
-                parsed[name] = [parse(value) if value else None for value in column.values]
+        parsed = {
+            name: _parse_names(names.rules.parse, batch.columns[name].values)
+            for name, names in self._names.items()
+            if name in batch.columns
+        }
         numbers = {name: self._name_numbers(name, batch, parsed) for name in self._names}
         for name, table in self._tables.items():
             numbers[name] = self._table_numbers(table, batch.columns.get(name), size, issues)
@@ -442,7 +471,7 @@ class IndexBuilder:
         return tuple(sorted(issues, key=lambda issue: issue.row))
 
     def _findable(
-        self, batch: RecordBatch, parsed: dict[str, list[ParsedName | None]], numbers: dict[str, NDArray[np.uint32]]
+        self, batch: RecordBatch, parsed: dict[str, _ParsedNames], numbers: dict[str, NDArray[np.uint32]]
     ) -> tuple[NDArray[np.bool_], str]:
         """Return which rows a question could find, and what the others lack."""
         first = self._schema.fields[0]
@@ -459,44 +488,30 @@ class IndexBuilder:
         self._id_offsets.append(self._ids.rows + np.cumsum(lengths))
         self._ids.append(np.frombuffer(b"".join(ids), dtype=np.uint8))
 
-    def _name_numbers(
-        self, field: str, batch: RecordBatch, parsed: dict[str, list[ParsedName | None]]
-    ) -> NDArray[np.uint32]:
+    def _name_numbers(self, field: str, batch: RecordBatch, parsed: dict[str, _ParsedNames]) -> NDArray[np.uint32]:
         own = parsed.get(field)
         size = len(batch.record_ids)
         numbers = np.zeros(size, dtype=np.uint32)
+        column = self._names[field]
         if own is not None:
-            values = [self._tokens_of(name) for name in own]
-            numbers = _gather(self._names[field].numbers(values), batch.columns[field].codes)
+            numbers = _gather(column.numbers(own.tokens, own.lengths), batch.columns[field].codes)
         first = self._schema.fields[0].name
         if field in {"mother_name", "father_name"} and first in parsed:
             # "X bin Y" names the father, "By. Ny. X" the mother, when no column of their own does.
-            said = [
-                () if name is None else (name.mother if field == "mother_name" else name.father)
-                for name in parsed[first]
-            ]
-            if any(said):
-                implied = _gather(
-                    self._names[field].numbers([tokens[:MAX_STORED_TOKENS] for tokens in said]),
-                    batch.columns[first].codes,
-                )
-                numbers = np.where(numbers == 0, implied, numbers)
+            told = parsed[first].mother if field == "mother_name" else parsed[first].father
+            if told:
+                implied = np.zeros(len(parsed[first].lengths), dtype=np.uint32)
+                implied[list(told)] = column.numbers(list(chain(*told.values())), [len(one) for one in told.values()])
+                numbers = np.where(numbers == 0, _gather(implied, batch.columns[first].codes), numbers)
         return numbers
 
-    def _names_mother(self, batch: RecordBatch, parsed: dict[str, list[ParsedName | None]]) -> NDArray[np.bool_]:
+    def _names_mother(self, batch: RecordBatch, parsed: dict[str, _ParsedNames]) -> NDArray[np.bool_]:
         first = self._schema.fields[0].name
         if first not in parsed:
             return np.zeros(len(batch.record_ids), dtype=np.bool_)
-        said = np.array([name is not None and bool(name.mother) for name in parsed[first]] + [False])
-        return np.asarray(said[batch.columns[first].codes], dtype=np.bool_)
-
-    @staticmethod
-    def _tokens_of(name: ParsedName | None) -> Sequence[str]:
-        if name is None:
-            return ()
-        if not name.aliases and len(name.tokens) <= MAX_STORED_TOKENS:
-            return name.tokens
-        return list(dict.fromkeys(chain(name.tokens, *name.aliases)))[:MAX_STORED_TOKENS]
+        told = np.zeros(len(parsed[first].lengths) + 1, dtype=np.bool_)
+        told[list(parsed[first].mother)] = True
+        return np.asarray(told[batch.columns[first].codes], dtype=np.bool_)
 
     @staticmethod
     def _table_numbers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from struct import unpack
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -101,4 +102,4 @@ class FieldKeys:
         digest = hashlib.blake2b(
             value.encode(), digest_size=4 * count, key=self.by_purpose[field_name, purpose]
         ).digest()
-        return tuple(int.from_bytes(digest[4 * i : 4 * i + 4], "little") % bits for i in range(count))
+        return tuple([number % bits for number in unpack(f"<{count}I", digest)])

@@ -233,6 +233,7 @@ _ARABIC_Z = re.compile("^s(?=en[au]|ak[ai]|ah[ri]|ul[kph])")  # Zainal, Zakaria,
 _GLIDE = re.compile(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])")
 
 
+@lru_cache(maxsize=1 << 16)
 def wide_sound(sound: str) -> str:
     """Return the one form in which a sound and its usual alternates meet, the same for either side.
 
