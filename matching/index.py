@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matching.names import ParsedName
     from matching.rules import Normalisation
 
-FORMAT: Final = "pulang-index-1"
+FORMAT: Final = "pulang-index-2"
 MANIFEST: Final = "manifest.json"
 MAX_STORED_TOKENS: Final = 8  # per registered name, aliases included; the kernel's bit set has room for 64
 MAX_RECORD_ID_BYTES: Final = 255

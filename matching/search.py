@@ -289,13 +289,4 @@ def _decode(codes: NDArray[np.uint64], schema: LinkageSchema) -> NDArray[np.int6
     return np.asarray(decoded, dtype=np.int64)
 
 
-def filters_scanned(index: EncodedIndex, query: EncodedQuery) -> int:
-    """Return how many 512-bit filter comparisons a question costs in this registry."""
-    return sum(
-        len(index.array(f"{name}.filters")) * sum(len(token.variants) for token in asked.tokens)
-        for name, asked in query.fields.items()
-        if isinstance(asked, NameQuery)
-    )
-
-
 assert FILTER_WORDS == 8, "the kernels unroll eight words"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from matching.posterior import combine
 from matching.schema import NAME_LEVELS, LinkageSchema
 from matching.search import field_levels, search
 from matching.weights import GROUPS, FieldWeights, MatchModel, question_group
@@ -169,22 +168,6 @@ def _replay(
     home = np.array([codes.index(t.province) if t.province is not None else -1 for t in truths])
     prior = np.array([model.coverage * model.priors[code] for code in codes])
     return _Replay(np.array(bits, dtype=np.float32), np.array(shares, dtype=np.float32), prior, home)
-
-
-def top_provinces(
-    model: MatchModel,
-    evidence: Sequence[Mapping[str, Evidence]],
-    queries: Sequence[EncodedQuery],
-    truths: Sequence[Truth],
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
-    """Return the arguments of evaluation.province_metrics for the likeliest province of each question."""
-    probability, right = [], []
-    for answers, query, truth in zip(evidence, queries, truths, strict=True):
-        posterior = combine(answers, (), model, query)
-        code, share = next(iter(posterior.provinces.items()))
-        probability.append(share)
-        right.append(code == truth.province)
-    return np.array(probability), np.array(right), sum(truth.province is not None for truth in truths)
 
 
 def untrained_model(schema: LinkageSchema, priors: Mapping[str, float], recipe: Mapping[str, Any]) -> MatchModel:

@@ -113,7 +113,7 @@ def test_a_flipped_bit_is_found_by_verify(tmp_path: Path) -> None:
         index.verify(tmp_path / "g")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', '{"format": "pulang-index-1"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', '{"format": "pulang-index-2"}'])
 def test_a_torn_manifest_is_refused(tmp_path: Path, text: str) -> None:
     build(tmp_path / "g", crowd(50))
     (tmp_path / "g" / MANIFEST).write_text(text)
