@@ -10,6 +10,7 @@ import csv
 import io
 import re
 import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,12 @@ _SEPARATORS: Final = ",;\t|"
 _LOOKS_LIKE_DATA: Final = re.compile(
     r"^\d+$|\d{6,}|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^(?:l|p|laki-laki|perempuan)$", re.IGNORECASE
 )
+# One far cell makes the reader fill the rectangle up to it, 64 bytes a cell: a file of 1 KiB could take all memory.
+MAX_CELLS: Final = 1 << 26  # 1,048,576 rows of 64 columns, 4 GiB
+MAX_COLUMNS: Final = 16_384  # of any sheet
+MAX_UNPACKED_BYTES: Final = 4 << 30
+_CELL: Final = re.compile(rb"""\sr=["']([A-Za-z]{1,8})(\d{1,19})["']""")
+_TAG_BYTES: Final = 4096  # kept of what was read, for a tag that is cut in two
 _CELL_RANGE: Final = re.compile(rb'<mergeCell ref="([A-Z]+)(\d+):([A-Z]+)(\d+)"')
 _NAME_ROW: Final = "give the row of the names, such as --header-row 3, or header_row = 3 in the mapping"
 _OLD_GENERATION: Final = "nothing was published; the old generation still answers"
@@ -212,7 +219,7 @@ class CsvSource:
         offset = 3 if head.startswith(b"\xef\xbb\xbf") else 0
         lines = head[offset:].splitlines(keepends=True)
         row = header_row or 1
-        declared = re.match(rb"sep=(.)\r?\n", head[offset:], re.IGNORECASE)  # Excel's own first line
+        declared = re.match(rb"sep=([ -~\t])\r?\n", head[offset:], re.IGNORECASE)  # Excel's own first line
         if header_row is None:
             while row <= len(lines) and (not lines[row - 1].strip() or (row == 1 and declared)):
                 row += 1
@@ -223,7 +230,11 @@ class CsvSource:
             line, last = line + lines[last], last + 1
         text = _any_text(line)
         self._separator = declared[1].decode() if declared else max(_SEPARATORS, key=_unquoted(text).count)
-        self.columns = tuple(_clean(name) for name in next(csv.reader(io.StringIO(text), delimiter=self._separator)))
+        try:
+            names = next(csv.reader(io.StringIO(text), delimiter=self._separator))
+        except csv.Error:  # not its text: it may quote the file
+            raise ImportRejectedError(f"row {row} is no row of column names", hint=_OLD_GENERATION) from None
+        self.columns = tuple(map(_clean, names))
         below = _any_text(lines[last]).count(self._separator) + 1 if last < len(lines) else None
         _check_header(self.columns, row, below)
         return offset + sum(map(len, lines[:last])), last + 1
@@ -265,14 +276,20 @@ class CsvSource:
         places = [self.columns.index(name) for name in columns]
         if not len(lines.rows):
             return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-        frame = pl.read_csv(
-            lines.clean,
-            has_header=False,
-            separator=self._separator,
-            quote_char='"' if b'"' in lines.clean else None,
-            schema={str(place): pl.String for place in range(len(self.columns))},
-            columns=sorted(places),
-        )
+        try:
+            frame = pl.read_csv(
+                lines.clean,
+                has_header=False,
+                separator=self._separator,
+                quote_char='"' if b'"' in lines.clean else None,
+                schema={str(place): pl.String for place in range(len(self.columns))},
+                columns=sorted(places),
+            )
+        except pl.exceptions.PolarsError:  # not its text: it quotes the file
+            raise ImportRejectedError(
+                f"rows {lines.rows[0]} to {lines.rows[-1]} cannot be read as CSV",
+                hint="save the file again from a spreadsheet program; " + _OLD_GENERATION,
+            ) from None
         return frame.select(pl.col(str(place)).alias(name) for place, name in zip(places, columns, strict=True))
 
 
@@ -485,9 +502,12 @@ class ExcelSource:
         try:
             book = fastexcel.read_excel(path)
             names = book.sheet_names
+            if not names:
+                raise ImportRejectedError(f"{path.name} has no sheets", hint=_OLD_GENERATION)
             if sheet is not None and sheet not in names:
                 raise ConfigError(f"{path.name} has no sheet {sheet}", hint=f"it has: {', '.join(names)}")
             name = sheet if sheet is not None else names[0]
+            merged = _survey(path, names.index(name))
             self._frame: pl.DataFrame = book.load_sheet(name, header_row=None, dtypes="string", skip_rows=0).to_polars()
         except fastexcel.FastExcelError:
             # Not its text: it may quote a cell.
@@ -498,7 +518,6 @@ class ExcelSource:
         self.kind = f"Excel, sheet {name}"
         if sheet is None and len(names) > 1:
             self.notes.append(f"the workbook has {len(names)} sheets; read is the first, {name} (--sheet chooses)")
-        merged = _merged_cells(path, names.index(name))
         self._header = self._find_header(merged, header_row)
         self.total: int | None = self._frame.height - self._header - 1
 
@@ -542,14 +561,20 @@ class ExcelSource:
             yield SourceBatch(rows, part, (), start + part.height - self._header - 1)
 
 
-def _merged_cells(path: Path, sheet: int) -> list[tuple[str, int, int]]:
-    """Return the merged ranges of a sheet: "A1:C1" with its first and last row. Formats other than XLSX: none."""
+def _survey(path: Path, sheet: int) -> list[tuple[str, int, int]]:
+    """Return the merged ranges of a sheet: "A1:C1" with its first and last row. Formats other than XLSX: none.
+
+    Raises ImportRejectedError for a sheet that would not fit into memory, before anything is unpacked into it.
+    """
+    found: list[tuple[str, int, int]] = []
+    columns: set[bytes] = set()
+    last_row = 0
     try:
         with zipfile.ZipFile(path) as book:
+            _require_room(path, sum(each.file_size for each in book.infolist()), MAX_UNPACKED_BYTES)
             target = _sheet_file(book, sheet)
             if target is None:
                 return []
-            found: list[tuple[str, int, int]] = []
             with book.open(target) as file:
                 tail = b""
                 while chunk := file.read(1 << 20):
@@ -557,10 +582,32 @@ def _merged_cells(path: Path, sheet: int) -> list[tuple[str, int, int]]:
                     for cells in _CELL_RANGE.finditer(window):
                         left, top, right, bottom = (group.decode() for group in cells.groups())
                         found.append((f"{left}{top}:{right}{bottom}", int(top), int(bottom)))
-                    tail = window[max(window.rfind(b">", -64) + 1, len(window) - 64) :]  # a tag cut in two
-            return found
-    except (zipfile.BadZipFile, KeyError, OSError, ValueError):
-        return []
+                    places = _CELL.findall(window)
+                    columns.update(letters for letters, _ in places)
+                    last_row = max(last_row, max((int(row) for _, row in places), default=0))
+                    tail = window[max(window.rfind(b">", -_TAG_BYTES) + 1, len(window) - _TAG_BYTES) :]
+    except (zipfile.BadZipFile, KeyError, OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error):
+        return []  # damaged, or not XLSX: the reader says so in its own way
+    width = max(map(_column_number, columns), default=0)
+    _require_room(path, width, MAX_COLUMNS)
+    _require_room(path, width * last_row, MAX_CELLS)
+    return found
+
+
+def _require_room(path: Path, needed: int, limit: int) -> None:
+    if needed > limit:
+        raise ImportRejectedError(
+            f"{path.name} is too large to be read as a workbook, or a cell far from all others makes it so",
+            hint="copy the persons into a new sheet, or save it as CSV",
+        )
+
+
+def _column_number(letters: bytes) -> int:
+    """Return the number of a column: A is 1, AA is 27."""
+    number = 0
+    for letter in letters.upper():
+        number = 26 * number + letter - 64
+    return number
 
 
 def _sheet_file(book: zipfile.ZipFile, sheet: int) -> str | None:
@@ -627,7 +674,7 @@ class ParquetSource:
 
         try:
             yield
-        except (pl.exceptions.PolarsError, OSError):
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             raise ImportRejectedError(
                 f"{self._path.name} cannot be read as Parquet: it is damaged or cut short", hint="export it again"
             ) from None

@@ -1,0 +1,99 @@
+"""A registry file made to break the import is refused in one line; it takes no memory, and none of it is repeated."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+import xlsxwriter
+
+from node import sources
+from node.errors import ImportRejectedError
+from node.sources import open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read(path: Path) -> int:
+    """Read a whole source; return its rows."""
+    with open_source(str(path)) as source:
+        columns = [name for name in source.columns if name]
+        return sum(len(batch.rows) for batch in source.batches(columns, 1000))
+
+
+def complaint(path: Path) -> str | None:
+    """Read a source and return why it was refused, None when it could be read."""
+    try:
+        read(path)
+    except ImportRejectedError as error:
+        return f"{error} {error.hint}"
+    return None
+
+
+def workbook_with_a_cell_at(path: Path, place: str) -> Path:
+    """Write a good workbook, then move its last cell by hand: no library would."""
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet()
+        for row, values in enumerate([("NAMA", "JK"), ("SITI", "P")]):
+            sheet.write_row(row, 0, values)
+    with zipfile.ZipFile(path) as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    sheet_xml = "xl/worksheets/sheet1.xml"
+    assert b'r="B2"' in members[sheet_xml]
+    members[sheet_xml] = members[sheet_xml].replace(b'r="B2"', f'r="{place}"'.encode())
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        for name, data in members.items():
+            book.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("place", ["A99999999", "BM1048576", "XFE2", "ZZZZZZZZ2", "A9999999999999999999"])
+def test_a_cell_far_from_all_others_does_not_fill_the_memory(tmp_path: Path, place: str) -> None:
+    path = workbook_with_a_cell_at(tmp_path / "r.xlsx", place)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ImportRejectedError, match=r"r.xlsx (is too large|cannot be read)"):
+        read(path)
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = workbook_with_a_cell_at(tmp_path / "r.xlsx", "B2")
+    assert read(path) == 1
+    monkeypatch.setattr(sources, "MAX_UNPACKED_BYTES", 1000)
+    with pytest.raises(ImportRejectedError, match=r"r.xlsx is too large"):
+        read(path)
+
+
+def test_a_parquet_file_with_any_byte_wrong_never_breaks_the_reader(tmp_path: Path) -> None:
+    # Some of these make polars panic, which is no Exception and would leave as a traceback.
+    good = io.BytesIO()
+    pl.DataFrame({"nama": ["Siti", "Joko"] * 20, "jk": ["P", "L"] * 20}).write_parquet(good)
+    path = tmp_path / "r.parquet"
+    refused = 0
+    for place in range(len(good.getvalue())):
+        damaged = bytearray(good.getvalue())
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        said = complaint(path)
+        refused += said is not None
+        assert "Siti" not in str(said)
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"nama," + b"A" * 140_000 + b"\nSiti,P\n",
+        b"sep=\xff\r\nnama;jk\nSiti;P\n",
+        b'nama,jk\nSiti,""\rSiti\n',
+    ],
+)
+def test_a_csv_file_no_program_writes_is_refused_and_not_repeated(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes(content)
+    said = complaint(path)
+    assert said is not None
+    assert "Siti" not in said
