@@ -158,6 +158,40 @@ def import_(sizes: tuple[int, ...], seed: int) -> None:
 
 
 @bench.command()
+@click.option(
+    "--persons",
+    "sizes",
+    type=click.IntRange(min=1_000),
+    multiple=True,
+    default=(100_000, 1_000_000, 10_000_000),
+    show_default=True,
+    help="May be given several times.",
+)
+@click.option("--clients", type=click.IntRange(min=10), default=200, show_default=True, help="Asked about, each size.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+def growth(sizes: tuple[int, ...], clients: int, seed: int) -> None:
+    """Import registries of growing size and ask about clients, on one core: time, memory, disk.
+
+    Ten million persons take a quarter of an hour and 3 GB of temporary files (TMPDIR says where).
+    """
+    from benchmarks import growth as core  # noqa: PLC0415 - numba is not needed for --help
+
+    _say_machine(seed)
+    click.echo("   persons  persons/s  import MiB  index MiB  open ms  question ms: median    p99  MiB")
+    for persons in sizes:
+        with tempfile.TemporaryDirectory(prefix="pulang-bench-") as temporary, _progress() as progress:
+            task = progress.add_task("persons made up", total=persons)
+            core.write_population(Path(temporary), persons, clients, seed, functools.partial(progress.advance, task))
+            progress.add_task("importing and asking", total=None)
+            found = core.measure(Path(temporary), persons)
+        click.echo(
+            f"{persons:>10,} {persons / found.import_s:>10,.0f} {found.import_peak_bytes / 2**20:>11,.0f} "
+            f"{found.index_bytes / 2**20:>10,.0f} {1000 * found.open_s:>8.1f} {found.median_ms:>20.1f} "
+            f"{found.p99_ms:>6.1f} {found.search_peak_bytes / 2**20:>4,.0f}"
+        )
+
+
+@bench.command()
 @click.option("--demo", "folder", type=click.Path(path_type=Path, file_okay=False), help="A demo made before.")
 @click.option("--persons", type=click.IntRange(min=100), default=100_000, show_default=True, help="In each registry.")
 @click.option("--questions", type=click.IntRange(min=1), default=300, show_default=True)
