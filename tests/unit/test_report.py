@@ -18,7 +18,7 @@ from benchmarks.charts import Axis, Plot, Step, waterfall
 from benchmarks.match_report import evaluate, metrics_of, one_more_words, report_of
 from benchmarks.populations import TODAY, Population, generate
 from benchmarks.report import GRID, Example, Report, Series, chooser_words, expected_costs, render
-from matching.evaluation import Answers, bootstrap
+from matching.evaluation import Answers, bootstrap, share
 from matching.posterior import Outcome
 from matching.weights import load_model
 
@@ -130,9 +130,10 @@ def test_the_page_holds_no_name_and_no_birth_date(population: Population, report
 
 
 def test_words_in_a_report_are_words_not_markup() -> None:
-    text = render(small("<script>alert(1)</script>", facts={"a<b": "<i>"}))
-    assert "<script>alert" not in text
-    assert "<i>" not in text
+    kinds = {"<u>kind": [grading.Group("<s>typo", 20, share(10, 20), 0.5)]}
+    text = render(small("<script>alert(1)</script>", facts={"a<b": "<i>"}, groups=kinds))
+    assert not [piece for piece in ("<script>alert", "<i>", "<u>", "<s>") if piece in text.lower()]
+    assert "&lt;s&gt;typo" in text
 
 
 def test_the_intervals_and_outcomes_of_a_run_are_all_told(report: Report) -> None:
