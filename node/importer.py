@@ -24,6 +24,7 @@ from matching.index import IndexBuilder, Manifest
 from node.errors import BusyError, ImportRejectedError, StoreError
 from node.files import PRIVATE, make_private_folder, sync_folder
 from node.mapping import RECORD_ID, to_records
+from node.sources import BrokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from matching.keys import FieldKeys
     from node.home import NodeHome
     from node.mapping import ColumnMap
-    from node.sources import BrokenRow, Source, SourceBatch
+    from node.sources import Source, SourceBatch
 
 MAX_REJECTS: Final = 0.05  # of the rows; more, and the mapping or the file is wrong rather than the persons
 JUDGED_FROM_ROWS: Final = 1000  # fewer rows say too little to stop before the end
@@ -148,6 +149,13 @@ def _add(builder: IndexBuilder, batch: SourceBatch, source: Source, mapping: Col
         filled |= (column.str.len_bytes().fill_null(0) > 0).to_numpy()
     if not filled.all():
         frame, rows = frame.filter(filled), rows[filled]
+    if RECORD_ID in mapping.columns:
+        # PostgreSQL keeps no NUL: nobody could be answered about such a person. The others would steer a terminal.
+        ids = frame[mapping.columns[RECORD_ID]].str.strip_chars()
+        steering = ids.str.contains(r"\p{Cc}").fill_null(value=False).to_numpy()
+        if steering.any():
+            tally.broken(BrokenRow(int(row), "a control character in the record id") for row in rows[steering])
+            frame, rows = frame.filter(~steering), rows[~steering]
     if len(rows):
         records = to_records(frame, rows, mapping, excel_serials=source.excel_serials)
         tally.issues(builder.add(records), rows)

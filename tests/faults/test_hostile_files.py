@@ -12,7 +12,9 @@ import xlsxwriter
 
 from node import sources
 from node.errors import ImportRejectedError
+from node.mapping import ColumnMap
 from node.sources import open_source
+from tests.registries import make_desk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,3 +99,16 @@ def test_a_csv_file_no_program_writes_is_refused_and_not_repeated(tmp_path: Path
     said = complaint(path)
     assert said is not None
     assert "Siti" not in said
+
+
+def test_a_record_id_with_control_characters_is_rejected(tmp_path: Path) -> None:
+    ids = ["A-1", "A\0B", "A\nB", "\x1b[2J", " A-2\t", None]
+    names = ["Siti Aminah", "Joko Susilo", "Budi Santoso", "Rina Dewi", "Agus Salim", "Endang Lestari"]
+    pl.DataFrame({"id": ids, "nama": names}).write_parquet(tmp_path / "r.parquet")
+    desk = make_desk(tmp_path / "node")
+    report = desk.load(tmp_path / "r.parquet", ColumnMap(columns={"record_id": "id", "name": "nama"}))
+    assert desk.answering()[1] == ["A-1", "A-2"]
+    assert (report.rows, report.rejected) == (6, 4)
+    assert report.rejects_file is not None
+    lines = report.rejects_file.read_text().splitlines()[1:]
+    assert [line.split("\t")[0] for line in lines if "control character" in line] == ["2", "3", "4"]
