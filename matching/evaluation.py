@@ -115,8 +115,7 @@ def bootstrap(
     """Return every figure with its 95 % interval, from clients drawn again (percentile bootstrap, Efron 1979).
 
     threshold: where an answer is named. Of what is named there: precision, recall (of the registered), and
-    false_rate, the share of all clients who are given a wrong answer. The calibration error's interval leans upward:
-    drawing again adds unevenness of its own.
+    false_rate, the share of all clients who are given a wrong answer.
     """
     rng = np.random.default_rng(seed)
     clients = len(answers.probability)
@@ -130,6 +129,10 @@ def bootstrap(
         weights = np.bincount(rng.integers(0, clients, clients), minlength=clients).astype(np.float64)
         drawn[i] = list(ranked.figures(weights, registered, threshold).values())
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    # Drawing again makes the bins uneven, and so adds to the calibration error: what it adds is taken off.
+    at = list(point).index("calibration_error")
+    added = drawn[:, at].mean() - point["calibration_error"]
+    low[at], high[at] = max(0.0, low[at] - added), max(0.0, high[at] - added)
     found = {name: Interval(value, float(low[i]), float(high[i])) for i, (name, value) in enumerate(point.items())}
     # Whoever never erred among these clients never errs among them drawn again: there the bootstrap knows nothing.
     named = int((answers.probability >= threshold).sum())

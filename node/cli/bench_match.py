@@ -107,6 +107,8 @@ def _files(registry: Path, queries: Path, truth: Path | None, errors: Path | Non
                     ask=(lambda more: core.match_all(more, federation, threads)) if done else None,
                 )
     facts = {
+        "files": [path.name for path in (registry, queries, truth, errors) if path is not None],
+        "persons": registered.height,
         "queries": asked.height,
         "answered": len(matches),
         "refused": sum(match.refused is not None for match in matches),
@@ -208,7 +210,7 @@ def _said(value: object) -> str:
         return "; ".join(f"{name.replace('_', ' ')} {_said(each)}" for name, each in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(_said, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
 def _say_issues(issues: Counter[str], label: str) -> None:

@@ -116,3 +116,12 @@ def test_nothing_wrong_among_a_hundred_does_not_mean_never() -> None:
     assert found["precision"].value == 1
     assert found["precision"].low == pytest.approx(share(100, 100).low)
     assert found["false_rate"].high == pytest.approx(share(0, 100).high)
+
+
+def test_the_interval_of_the_calibration_error_is_about_the_error_not_about_the_drawing() -> None:
+    """Claims that come true as often as they say: drawing again alone would put the interval above the figure."""
+    rng = np.random.default_rng(2)
+    claimed = rng.random(2_000)
+    honest = Answers(claimed, rng.random(2_000) < claimed, np.ones(2_000, dtype=bool))
+    found = bootstrap(honest, 0.5, resamples=200)["calibration_error"]
+    assert found.low < found.value < found.high < 0.05
