@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import sys
 from typing import Any, Final
 
@@ -53,6 +54,7 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; every known error leaves as one line with its hint and exit code."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the keys, and what was asked
     try:
         result: Any = cli.main(args=argv, prog_name="pulang", standalone_mode=False)
     except click.ClickException as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,3 +67,11 @@ def test_column_names_are_not_read_as_markup(tmp_path: Path, capsys: pytest.Capt
         code, text = said(capsys, "registry", "import", str(tmp_path / name), "--home", str(desk.home.root))
         assert code == 78
         assert "[/" in text
+
+
+def test_no_command_leaves_its_memory_in_a_core_dump() -> None:
+    # In a process of its own, that may dump: what a command forbids itself cannot be allowed again.
+    program = "import sys, resource as r; from node.cli.main import main\ntry: main(sys.argv[1:])\n"
+    program += "finally: print(r.getrlimit(r.RLIMIT_CORE))"
+    done = subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"
