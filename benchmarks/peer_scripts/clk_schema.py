@@ -1,6 +1,6 @@
 """How clkhash is set up for persons: bits by weight of the field, the year as a number that may be near.
 
-Chosen among six settings on populations of seeds 21 and 23; bits a token did better than bits a field, since most
+Chosen among six settings by what they reached on seed 23; bits a token did better than bits a field, since most
 queries lack fields and many names lack words.
 """
 
