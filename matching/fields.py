@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from matching.errors import FieldValueError
@@ -108,6 +108,7 @@ def _month_words() -> dict[str, int]:
     }
 
 
+@lru_cache(maxsize=1 << 16)  # a hundred years have 36,525 days
 def parse_registry_date(text: str) -> PartialDate:
     """Read a birth date as registries write it: day first unless the year leads, months as numbers or words.
 

@@ -14,8 +14,9 @@ import json
 import mmap
 import os
 import shutil
+from collections import defaultdict
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import numpy as np
@@ -251,15 +252,16 @@ class _ParsedNames:
 
 def _parse_names(parse: Callable[[str], ParsedName], values: Sequence[str | None]) -> _ParsedNames:
     names = _ParsedNames([], [], {}, {})
+    tokens, lengths = names.tokens, names.lengths
     for position, value in enumerate(values):
         if not value:
-            names.lengths.append(0)
+            lengths.append(0)
             continue
         own, father, mother, aliases, _ = parse(value)
         if aliases or len(own) > MAX_STORED_TOKENS:
             own = tuple(dict.fromkeys(chain(own, *aliases)))[:MAX_STORED_TOKENS]
-        names.tokens.extend(own)
-        names.lengths.append(len(own))
+        tokens.extend(own)
+        lengths.append(len(own))
         if father:
             names.father[position] = father[:MAX_STORED_TOKENS]
         if mother:
@@ -274,7 +276,7 @@ class _NameColumn(_ValueColumn):
         super().__init__(spec, directory)
         self._encoder = FilterEncoder(spec, keys, rules)
         self.rules = self._encoder.rules
-        self._tokens: dict[str, int] = {}
+        self._tokens: defaultdict[str, int] = defaultdict(count().__next__)  # numbered as they are first met
         self._filters = bytearray()
         self._weights = bytearray()
         self._hashes = np.zeros(FIRST_SLOTS, dtype=np.uint64)
@@ -286,11 +288,11 @@ class _NameColumn(_ValueColumn):
 
     def numbers(self, tokens: Sequence[str], token_counts: Sequence[int]) -> NDArray[np.uint32]:
         """Return the numbers of a batch's names, given as in _ParsedNames; one without tokens is missing."""
-        known = self._tokens
-        for token in dict.fromkeys(tokens):
-            if token not in known:
-                self._add_token(token)
-        members = np.fromiter(map(known.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
+        known = len(self._tokens)
+        members = np.fromiter(map(self._tokens.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
+        for token in islice(self._tokens, known, None):
+            self._filters += self._encoder.any(token).to_bytes(FILTER_WORDS * 8, "little")
+            self._weights.append(self.rules.weight(token))
         lengths = np.array(token_counts, dtype=np.int64)
         names = len(lengths)
         offsets = np.zeros(names + 1, dtype=np.int64)
@@ -317,11 +319,6 @@ class _NameColumn(_ValueColumn):
             hashes, numbers = np.zeros(slots, dtype=np.uint64), np.zeros(slots, dtype=np.uint32)
             rehash(self._hashes, self._numbers, hashes, numbers)
             self._hashes, self._numbers = hashes, numbers
-
-    def _add_token(self, token: str) -> None:
-        self._tokens[token] = len(self._tokens)
-        self._filters += self._encoder.any(token).to_bytes(FILTER_WORDS * 8, "little")
-        self._weights.append(self.rules.weight(token))
 
     def finish(self) -> dict[str, FileEntry]:
         """Write what is still in memory; return the manifest entries."""
