@@ -15,6 +15,7 @@ import click
 
 from matching.places import PROVINCES
 from node.cli.bench_ablate import ablate
+from node.cli.bench_leakage import leakage
 from node.cli.bench_match import match
 from node.cli.bench_peers import peers
 from node.cli.progress import progress_bars as _progress
@@ -35,6 +36,7 @@ def bench() -> None:
 
 
 bench.add_command(ablate)
+bench.add_command(leakage)
 bench.add_command(match)
 bench.add_command(peers)
 
