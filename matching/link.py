@@ -166,16 +166,18 @@ class _Linker:
         query, registry, model = record.query, self._registry, self._model
         identity = (bytes.fromhex(registry.manifest.fingerprint), registry.manifest.epoch)
         require_same(identity, (query.fingerprint, query.epoch))
-        levels = self._levels(self._sample, query)
-        histograms = [np.zeros(spec.levels, dtype=np.int64) for spec in model.schema.fields]
-        for spec, level, histogram in zip(model.schema.fields, levels, histograms, strict=True):
-            level_histogram(level, self._sample.array(f"{spec.name}.counts"), histogram)
-        visited: NDArray[np.uint32] | None = None
-        compared = registry
+        compared, visited = registry, None
         if self._blocks is not None:
             visited = self._blocks.candidates(record.blocks)
             compared = select(registry, model.schema, visited)
-            levels = self._levels(compared, query)
+        levels = self._levels(compared, query)
+        histograms = self._histograms(compared, levels)
+        if self._blocks is not None:
+            # The sample, blown up to the registry's size, misses what is rare; that lies among the compared.
+            sampled = self._histograms(self._sample, self._levels(self._sample, query))
+            scale = registry.size / self._sample.size
+            pairs = zip(sampled, histograms, strict=True)
+            histograms = [np.maximum((whole * scale).astype(np.int64), part) for whole, part in pairs]
         # Who stays under the floor can neither be a link nor, in a crowd, make one less likely.
         floor = float(np.log2(registry.size)) - CROWD_BITS
         if self._threshold_bits is not None:
@@ -184,6 +186,14 @@ class _Linker:
         if visited is not None:
             rows = visited[rows]
         return self._kept(rows, bits, compared.size)
+
+    def _histograms(self, part: EncodedIndex, levels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
+        found = []
+        for spec, level in zip(self._model.schema.fields, levels, strict=True):
+            histogram = np.zeros(spec.levels, dtype=np.int64)
+            level_histogram(level, part.array(f"{spec.name}.counts"), histogram)
+            found.append(histogram)
+        return found
 
     def _levels(self, part: EncodedIndex, query: EncodedQuery) -> list[NDArray[np.uint8]]:
         return [field_levels(part, query, self._model, name) for name in self._model.schema.field_names]
