@@ -659,12 +659,23 @@ def _unhex(text: str) -> bytes:
         raise IndexDamagedError(file=MANIFEST, reason="the fingerprint is not hexadecimal") from None
 
 
+def _names_fit(arrays: Mapping[str, NDArray[Any]], name: str) -> bool:
+    """Whether a field's names point at tokens that are there."""
+    offsets, members, tokens = arrays[f"{name}.offsets"], arrays[f"{name}.tokens"], arrays[f"{name}.filters"]
+    within = offsets[0] == 0 and offsets[-1] == len(members) and bool((np.diff(offsets) >= 0).all())
+    fits = within and len(offsets) == len(arrays[f"{name}.counts"]) + 1
+    return bool(fits and (not len(members) or members.max() < len(tokens)))
+
+
 def _check_shapes(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Refuse a manifest whose arrays do not belong together: the kernels do not check bounds."""
     try:
         rows = arrays["rows"]
         fields = json.loads(manifest.schema)["fields"]
         good = rows.shape == (manifest.persons, len(fields)) and len(arrays["record_ids.offsets"]) == len(rows) + 1
+        values = np.array([len(arrays[f"{field['name']}.counts"]) for field in fields])
+        good = good and bool((rows.max(axis=0) < values).all())
+        good = good and all(_names_fit(arrays, field["name"]) for field in fields if field["kind"] == FieldKind.NAME)
     except (KeyError, ValueError, TypeError):
         good = False
     if not good:

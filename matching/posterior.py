@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ASKABLE: Final = ("birth_date", "mother_name", "birthplace")  # registries seldom hold the father's name
 
+MAX_COVER: Final = 16.0  # a registry may serve this many times its share of all registered persons, no more
 MIN_GAIN_BITS: Final = 0.5  # a question that tells less is not worth a troubled person's patience
 
 
@@ -89,6 +90,7 @@ def combine(
     ]
     bits = model.bits(query, pooled)
     prior = _priors(model, (*answers, *silent))
+    prior |= _covered({code: evidence.size for code, evidence in answers.items()}, prior)
     none_mass = model.none_factor * (1.0 - sum(prior.values()))
     masses: dict[str, float] = {}
     shares: list[tuple[str, int, float]] = []
@@ -124,6 +126,16 @@ def _priors(model: MatchModel, codes: Sequence[str]) -> dict[str, float]:
     shares = {code: model.priors.get(code, mean) for code in codes}
     total = max(1.0, sum(shares.values()))
     return {code: model.coverage * share / total for code, share in shares.items()}
+
+
+def _covered(sizes: Mapping[str, int], prior: Mapping[str, float]) -> dict[str, float]:
+    """Return the priors of provinces that answered, each bounded by what its registry can cover.
+
+    A province whose registry is tiny beside the others' cannot hold its share of the clients. Without this bound a
+    registry said to hold one person would win any client it is a fair match for: count / size has no other limit.
+    """
+    persons, mass = sum(sizes.values()), sum(prior[code] for code in sizes)
+    return {code: min(prior[code], MAX_COVER * mass * size / max(persons, 1)) for code, size in sizes.items()}
 
 
 def decide(posterior: Posterior, model: MatchModel, query: EncodedQuery) -> Decision:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from matching.question import HANDLE_BYTES, EncodedQuery
+from matching.question import HANDLE_BYTES, EncodedQuery, NameQuery
 from matching.search import search
 from node.errors import AccessDeniedError, StoreError
 from node.messages import (
@@ -144,6 +144,8 @@ class AnsweringService:
             return Unavailable(NO_REGISTRY), ()
         query = question.content
         assert isinstance(query, EncodedQuery)
+        if (missing := too_little(query)) is not None:
+            return missing, ()
         result = search(generation.index, query, self._model, check=patience.check)
         return self._hand_out(caller, question, generation, result)
 
@@ -223,6 +225,13 @@ def refusal(caller: str, question: ReceivedQuestion, now: datetime) -> Refused |
         if abs(now - header.issued_at) > MAX_CLOCK_SKEW:
             return Refused(RefusalReason.CLOCK, "issued_at is more than 300 s from the answering node's clock")
     return question.content if isinstance(question.content, Refused) else None
+
+
+def too_little(query: EncodedQuery) -> NeedMore | None:
+    """Return what is missing when no name has a whole token: initials would count everybody of a day and place."""
+    named = (query.fields.get(field) for field in ("name", "mother_name"))
+    whole = any(not token.initial for name in named if isinstance(name, NameQuery) for token in name.tokens)
+    return None if whole else NeedMore(("name",))
 
 
 # What the audit calls an outcome; None is a question whose asker stopped waiting.

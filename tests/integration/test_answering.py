@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from matching.encoding import encode_client
+from matching.question import Client
 from matching.weights import load_model
 from node.generation import Generations
-from node.messages import Answered, Busy, ReceivedQuestion, RefusalReason, Refused, Unavailable
+from node.messages import Answered, Busy, NeedMore, ReceivedQuestion, RefusalReason, Refused, Unavailable
 from node.policy import POLICY, Method
 from node.service import MAX_QUESTIONS_PER_CALLER, NO_AUDIT, STOPPING, AnsweringService
 from node.store import Store, open_store
@@ -71,6 +73,13 @@ async def test_answer_and_audit_name_one_question(node: Node, service: Answering
         record = store.resolve_handle(handle.handle, now())
         assert record is not None
         assert record.record_id.startswith("R35-")
+
+
+async def test_initials_alone_are_not_answered(node: Node, service: AnsweringService, store: Store) -> None:
+    initials = encode_client(Client("A. B.", "L", "1958-04-03", "Kebumen"), node.keys(), now().date())
+    asked = ReceivedQuestion(bytes(32), header(), node.keys().identity, initials)
+    assert await service.answer("33", asked, time_left_s=20) == NeedMore(("name",))
+    assert [entry.outcome for entry in store.audit_entries()] == ["need_more"]
 
 
 async def test_search_stops_at_the_deadline_and_the_audit_says_so(

@@ -136,6 +136,19 @@ def test_another_epoch_or_schema_is_refused_naming_both(tmp_path: Path) -> None:
         EncodedIndex.open(tmp_path / "g", *other.identity)
 
 
+@pytest.mark.parametrize("name", ["rows", "name.tokens"])
+def test_numbers_that_point_nowhere_are_refused_at_opening(tmp_path: Path, name: str) -> None:
+    """The compiled kernels do not check bounds: a changed byte must not become a read outside the index."""
+    build(tmp_path / "g", crowd(20_000))
+    path = tmp_path / "g" / name
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 30 // 4 * 4  # between two of the spots that opening hashes
+    data[middle : middle + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    with pytest.raises(IndexDamagedError):
+        EncodedIndex.open(tmp_path / "g", *KEYS.identity)
+
+
 def test_an_index_of_another_secret_is_refused_before_it_finds_nobody(tmp_path: Path) -> None:
     other = FieldKeys.derive(SECRET[::-1], PERSON_SCHEMA, 1)
     build(tmp_path / "g", crowd(50), keys=other)

@@ -94,6 +94,17 @@ def test_a_province_the_model_does_not_know_counts_as_an_average_one(everywhere:
     assert posterior.provinces["33"] > 0.9
 
 
+def test_a_registry_said_to_hold_one_person_does_not_win_the_client(everywhere: dict[str, Evidence]) -> None:
+    """A member that lies about its size must not pull clients to itself."""
+    true = everywhere["33"]
+    one_person = tuple(np.zeros_like(histogram) for histogram in true.histograms)
+    for histogram, level in zip(one_person, true.class_levels[0], strict=True):
+        histogram[level] = 1
+    liar = Evidence(1, one_person, true.class_levels[:1].copy(), np.array([1]))
+    decision = decide(combine({**everywhere, "35": liar}, (), MODEL, QUERY), MODEL, QUERY)
+    assert decision.province != "35"
+
+
 def test_a_common_name_weighs_less_than_a_rare_one(tmp_path: Path) -> None:
     """The question's own null: the same agreement, worth less where more persons reach it."""
     index, _ = build(tmp_path / "g", [*crowd(4000), ("X", "ZAENUDIN MZ", None, None, None, None)])
