@@ -70,6 +70,14 @@ def test_father_and_mother_named_inside_the_name_fill_their_own_fields(tmp_path:
     assert index.array("rows")[0, father] == 1
 
 
+def test_a_newborn_without_a_name_is_kept_under_its_mothers(tmp_path: Path) -> None:
+    rows = [("1", "By. Ny. Siti Aminah", "L", None, None, None), ("2", "...", "L", None, None, "Siti Aminah")]
+    index, issues = build(tmp_path / "g", rows)
+    name, mother = (PERSON_SCHEMA.field_names.index(field) for field in ("name", "mother_name"))
+    assert index.array("rows")[:, [name, mother]].tolist() == [[0, 1]]
+    assert [issue.row for issue in issues] == [1]
+
+
 def test_an_empty_registry_is_not_finished(tmp_path: Path) -> None:
     builder = IndexBuilder(tmp_path / "g", KEYS)
     with pytest.raises(SchemaError, match="no person"):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matching.names import MAX_NAME_CHARACTERS, MAX_TOKENS, ParsedName, parse_name
+from matching.tables import read_table
 
 
 def tokens(raw: str) -> str:
@@ -168,7 +169,13 @@ def test_the_clan_marker_goes_and_the_clan_stays(raw: str) -> None:
 
 @pytest.mark.parametrize(
     ("raw", "expected"),
-    [("S R I", "sri"), ("S R I Wahyuni", "sri wahyuni"), ("J U N A E D I", "junaedi"), ("H A R I", "hari")],
+    [
+        ("S R I", "sri"),
+        ("S R I Wahyuni", "sri wahyuni"),
+        ("E K O", "eko"),
+        ("J U N A E D I", "junaedi"),
+        ("H A R I", "hari"),
+    ],
 )
 def test_letters_written_apart_are_joined_to_a_known_name(raw: str, expected: str) -> None:
     assert tokens(raw) == expected
@@ -194,6 +201,7 @@ def test_letters_that_spell_no_name_stay_initials() -> None:
         ("Sitiaminah", "St. Aminah"),
         ("Sitinurhayati", "Siti Nur Hayati"),
         ("Fathurrahman", "Fathur Rahman"),
+        ("Paturrohman", "Fathur Rohman"),
         ("Alfatih", "Al Fatih"),
         ("Alfatih", "Al-Fatih"),
         ("Azzahra", "Az Zahra"),
@@ -266,6 +274,21 @@ def test_any_text_is_parsed_into_plain_tokens(raw: str) -> None:
     for part in (parsed.tokens, parsed.father, parsed.mother, *parsed.aliases):
         assert len(part) <= MAX_TOKENS
         assert all(re.fullmatch("[a-z]+", token) for token in part)
+
+
+# Every word that a table or a rule knows, and words that none does.
+_TABLES = {
+    word for table in ("titles.tsv", "name_abbreviations.tsv") for row in read_table(table) for word in row[0].split()
+}
+_RULE_WORDS = """a b d e k o i ni al el ar br boru bin binti bnt ii jr alias als tidak ada nn gusti putu ngurah desak
+luh muhamad mochammad nurjanah fathurrozi paturrohman sitirahma abdurahim budisantoso sutirman partiyem ekko rahma wati"""
+
+
+@settings(deadline=None, max_examples=1000)  # the first example loads the tables
+@given(st.lists(st.sampled_from([*sorted(_TABLES), *3 * _RULE_WORDS.split()]), max_size=6).map(" ".join))
+def test_the_short_cuts_read_a_name_as_all_rules_do(raw: str) -> None:
+    # Leaving out a rule that does not exist takes the long way.
+    assert parse_name(raw) == parse_name(raw, without=frozenset({"nothing"}))
 
 
 _PLAIN = "siti nurhayati abdurrahman rahma wati puspitasari moh budi santoso al fatih"
