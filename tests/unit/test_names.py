@@ -281,7 +281,8 @@ _TABLES = {
     word for table in ("titles.tsv", "name_abbreviations.tsv") for row in read_table(table) for word in row[0].split()
 }
 _RULE_WORDS = """a b d e k o i ni al el ar br boru bin binti bnt ii jr alias als tidak ada nn gusti putu ngurah desak
-luh muhamad mochammad nurjanah fathurrozi paturrohman sitirahma abdurahim budisantoso sutirman partiyem ekko rahma wati"""
+luh muhamad mochammad nurjanah fathurrozi paturrohman sitirahma abdurahim budisantoso sutirman partiyem ekko rahma
+wati"""
 
 
 @settings(deadline=None, max_examples=1000)  # the first example loads the tables
