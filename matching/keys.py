@@ -1,4 +1,4 @@
-"""Epoch secret -> one key per field and purpose. The only code that touches the secret."""
+"""Epoch secret -> one key per field and purpose. Nothing else derives keys; node/pki takes a public check value of it."""
 
 from __future__ import annotations
 
