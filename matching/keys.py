@@ -1,4 +1,4 @@
-"""Epoch secret -> one key per field and purpose. Nothing else derives keys; node/pki takes a public check value of it."""
+"""Epoch secret -> one key per field and purpose. Nothing else derives keys; node/pki makes a public check value."""
 
 from __future__ import annotations
 
