@@ -9,6 +9,7 @@ import hmac
 import json
 from dataclasses import KW_ONLY
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -51,6 +52,38 @@ class Member:
     code: ProvinceCode
     name: Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
     address: Address
+    intermediates: tuple[str, ...] = ()
+    """Its intermediate authorities, PEM: certificates of its node are accepted under these alone."""
+    encryption_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$", max_length=4096)] = ""
+    """Public key its epoch secrets are sealed to (HPKE), hexadecimal."""
+
+
+class EpochState(StrEnum):
+    """Where an epoch of the linkage key stands in the federation."""
+
+    NEXT = "next"  # its secret is out, indexes are being encoded; nobody must answer in it yet
+    ACTIVE = "active"  # questions are asked in it
+    OLD = "old"  # still answered, until everybody has the new one
+
+
+@dataclass(frozen=True, slots=True, config=SETTINGS)
+class Epoch:
+    """One valid epoch. check: what `epoch_check` gives for its secret."""
+
+    number: Annotated[int, Field(ge=1, lt=2**31)]
+    check: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    state: EpochState
+
+
+@dataclass(frozen=True, slots=True, config=SETTINGS)
+class Revocation:
+    """One certificate, leaf or intermediate, that counts no more, whatever its dates say."""
+
+    issuer_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the issuer's SubjectPublicKeyInfo."""
+    serial: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$", max_length=64)]
+    reason: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
+    revoked_at: AwareDatetime
 
 
 @dataclass(frozen=True, slots=True, config=SETTINGS)
@@ -66,6 +99,11 @@ class Membership:
     epoch_check: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     """What `epoch_check` gives for the epoch's secret: tells a wrong secret before it answers "none here"."""
     members: Annotated[tuple[Member, ...], Field(max_length=MAX_MEMBERS)]
+    roots: tuple[str, ...] = ()
+    """The federation's roots, PEM: two while one replaces the other."""
+    revoked: tuple[Revocation, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+    """Every epoch that is valid now; exactly one of them is active."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
