@@ -43,6 +43,16 @@ def _check_address(text: str) -> str:
 Address = Annotated[str, AfterValidator(_check_address)]  # host:port
 
 
+def _check_loopback(text: str) -> str:
+    host = text.rpartition(":")[0].strip("[]")
+    if host != "localhost" and not (host.startswith("127.") or host == "::1"):
+        raise ValueError("must be a loopback address such as 127.0.0.1:9635: it is for this machine's own monitor")
+    return text
+
+
+LoopbackAddress = Annotated[Address, AfterValidator(_check_loopback)]
+
+
 class NodeConfig(BaseModel):
     """Settings of one node; a key that is not listed here is refused."""
 
@@ -59,6 +69,9 @@ class NodeConfig(BaseModel):
     """SQLAlchemy URL of the node's database; without it, the embedded SQLite in the node's folder."""
     search_threads: Annotated[int, Field(ge=1, le=MAX_SEARCH_THREADS)] = 2
     """Questions of peers that are searched at the same moment."""
+
+    metrics_listen: LoopbackAddress | None = None
+    """Loopback address at which a monitor on this machine reads /metrics; without it, nowhere."""
 
     def store_url(self, home: NodeHome) -> str:
         """Return the URL of the node's database."""

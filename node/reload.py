@@ -21,6 +21,7 @@ class Reloaded(Generic[T]):
     """Credentials or membership of a running node; may be read from any thread.
 
     what: their name in the log. problem: why the files' present content is not in use, None when it is.
+    failures: reloads that failed since the start.
     """
 
     def __init__(self, what: str, paths: Sequence[Path], load: Callable[[], T]) -> None:
@@ -32,6 +33,7 @@ class Reloaded(Generic[T]):
         self._seen = self._stamps()
         self._value = load()
         self.problem: str | None = None
+        self.failures = 0
 
     def get(self) -> T:
         """Return the newest value that could be loaded."""
@@ -48,6 +50,7 @@ class Reloaded(Generic[T]):
             self._value = self._load()
         except NodeError as error:
             self.problem = f"{self._what}: {error}"
+            self.failures += 1
             _log.error("reload_failed", what=self._what, reason=str(error))
         else:
             self.problem = None

@@ -11,6 +11,7 @@ from node.config import load_config
 from node.epoch import load_keys
 from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
+from node.metrics import Metrics
 from node.pki.credentials import load_credentials
 from node.pki.membership import load_membership
 from node.reload import Reloaded
@@ -45,6 +46,7 @@ class NodeRuntime:
     memberships: Reloaded[Membership]
     service: AnsweringService
     peers: Peers
+    metrics: Metrics
     now: Callable[[], datetime]
 
     @property
@@ -79,8 +81,14 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
         generations = Generations(home, keys)
         generations.open()
         stack.callback(generations.close)
+        metrics = Metrics()
         service = AnsweringService(
-            generations=generations, model=model, store=store, now=now, threads=config.search_threads
+            generations=generations,
+            model=model,
+            store=store,
+            now=now,
+            threads=config.search_threads,
+            observe=metrics.answered,
         )
         stack.callback(service.close)
         yield NodeRuntime(
@@ -94,6 +102,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             memberships=memberships,
             service=service,
             peers=Peers(credentials=credentials, membership=memberships, keys=keys, now=now),
+            metrics=metrics,
             now=now,
         )
 

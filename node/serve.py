@@ -16,6 +16,7 @@ from matching.question import Client
 from matching.search import search
 from node.errors import BusyError, ConfigError
 from node.local import serve_local
+from node.metrics import serve_metrics
 from node.readiness import probe
 from node.rpc.server import ExchangeServer
 
@@ -42,6 +43,7 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
     await asyncio.to_thread(warm_up, runtime)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runtime.peers.close)
+        stack.enter_context(serve_metrics(runtime.metrics, runtime.config.metrics_listen))
         server = ExchangeServer(runtime)
         await server.start()
         stack.push_async_callback(server.stop)
@@ -50,6 +52,7 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
+            runtime.metrics.looked(runtime, latest, runtime.now())
             await server.set_ready(ready=not any(each.problem for each in latest))
             if probes is None:
                 announce()

@@ -61,7 +61,8 @@ class _StoppedError(Exception):
 class _Patience:
     """How long the asker waits: until its deadline, or until it hangs up."""
 
-    expires_at: float  # of time.monotonic
+    asked_at: float  # of time.monotonic, as the next
+    expires_at: float
     hung_up: bool = False
 
     def check(self) -> None:
@@ -81,11 +82,13 @@ class AnsweringService:
         store: Store,
         now: Callable[[], datetime],
         threads: int,
+        observe: Callable[..., None] = lambda *_, **__: None,
     ) -> None:
         self._generations = generations
         self._model = model
         self._store = store
         self._now = now
+        self._observe = observe
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._waiting: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -98,7 +101,8 @@ class AnsweringService:
         """
         if not self._enter(caller):
             return Busy(RETRY_AFTER_S)  # not audited: nothing was read, and a flood must not fill the disk
-        patience = _Patience(time.monotonic() + time_left_s)
+        asked_at = time.monotonic()
+        patience = _Patience(asked_at, asked_at + time_left_s)
         try:
             task = self._threads.submit(self._answer_within, caller, question, patience)
         except RuntimeError:  # the pool is closed
@@ -125,12 +129,20 @@ class AnsweringService:
                 answer, handles = self._decide(caller, question, generation, patience)
             except _StoppedError:
                 answer = None
-            entry = self._entry(caller, question, answer, generation, duration_s=time.monotonic() - started)
+            searched = time.monotonic()
+            entry = self._entry(caller, question, answer, generation, duration_s=searched - started)
             try:
                 self._store.record_answer(entry, handles)
             except StoreError as error:
                 _log.error("answer_withheld", peer=caller, reason=str(error))
                 return Unavailable(NO_AUDIT)
+        self._observe(
+            caller,
+            entry.outcome,
+            queued_s=started - patience.asked_at,
+            searched_s=searched - started,
+            recorded_s=time.monotonic() - searched,
+        )
         if answer is None:
             raise _StoppedError
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -56,6 +57,7 @@ class _Call:
 
 
 _call: ContextVar[_Call] = ContextVar("call")
+_caller: ContextVar[str | None] = ContextVar("caller")  # its province, as soon as its certificate is accepted
 
 
 class ExchangeServer:
@@ -134,19 +136,29 @@ class _Door(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
 
         async def guarded(data: bytes, context: _Context) -> Message:
+            started = time.monotonic()
+            _caller.set(None)
+            status = grpc.StatusCode.CANCELLED  # what a call ends with that nobody ends
             try:
-                return await self._serve(path, handler, data, context)
+                response = await self._serve(path, handler, data, context)
+                status = grpc.StatusCode.OK
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
+                status = status_of(error) or grpc.StatusCode.INTERNAL
                 await _abort(context, path, error)
                 raise
+            finally:
+                method = METHODS.get(path, "other")
+                self._runtime.metrics.called(method, _caller.get(), status.name, time.monotonic() - started)
+            return response
 
         # Bytes come in: a parser called by gRPC itself would answer UNKNOWN with the name of a Python type.
         return grpc.unary_unary_rpc_method_handler(guarded, response_serializer=handler.response_serializer)
 
     async def _serve(self, path: str, handler: _Handler, data: bytes, context: _Context) -> Message:
         member = self._identify(context)
+        _caller.set(member.code)
         method = METHODS.get(path)
         if method is None:
             raise AccessDeniedError("no member may call this method")

@@ -65,6 +65,7 @@ def test_existing_settings_are_not_overwritten(home: NodeHome) -> None:
         (GOOD + 'listen = "7035"\n', "listen: must be host:port"),
         (GOOD + 'listen = "h:0"\n', "listen: .*1 to 65535"),
         (GOOD + 'listen = "::1:7035"\n', "listen: .*brackets"),
+        (GOOD + 'metrics_listen = "0.0.0.0:9635"\n', "metrics_listen: must be a loopback address"),
         (GOOD + "key_epoch = 0\n", "key_epoch: Input should be greater than or equal to 1"),
         (GOOD + "search_threads = 1000\n", "search_threads: Input should be less than or equal to 64"),
         ("federation = \n", "is not TOML"),

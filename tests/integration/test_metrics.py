@@ -1,0 +1,55 @@
+"""What a running node tells its monitor: true counts, and nothing about a person."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import pytest
+
+from node.errors import BusyError
+from node.metrics import Metrics, serve_metrics
+from tests.federation import JOKO, Federation, Node, crowd, encoded, free_port, header, peers_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def scrape(address: str) -> str:
+    with urlopen(f"http://{address}/metrics") as response:
+        text: str = response.read().decode()
+    return text
+
+
+async def _ask(asker: Node, home: Node) -> None:
+    async with peers_of(asker) as peers:
+        await peers.ask(home.member, encoded(asker), header(), deadline_s=20.0)
+
+
+def test_a_running_node_counts_its_calls_and_says_nothing_of_the_client(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    address = f"127.0.0.1:{free_port()}"
+    home = federation.node("33", [*crowd(50, seed=1), JOKO], metrics_listen=address)
+    asker = federation.node("35")
+    with home.running():
+        asyncio.run(_ask(asker, home))
+        text = scrape(address)
+    assert 'pulang_calls_total{method="ask",peer="35",status="OK"} 1.0' in text
+    assert 'pulang_answers_total{outcome="answered",peer="35"} 1.0' in text
+    assert 'pulang_answer_seconds_count{phase="searched"} 1.0' in text
+    assert "pulang_registry_persons 51.0" in text
+    assert float(re.findall(r"^pulang_certificate_seconds_left (\S+)$", text, re.MULTILINE)[0]) > 0
+    assert set(re.findall(r'probe="(\w+)"', text)) >= {"database", "registry", "certificate", "membership"}
+    assert not re.search("joko|soesilo|susilo|kebumen|KBM|siti", text, re.IGNORECASE)
+
+
+def test_a_taken_port_is_said() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(BusyError, match=f"127.0.0.1:{port}"), serve_metrics(Metrics(), f"127.0.0.1:{port}"):
+            pass
