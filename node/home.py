@@ -75,6 +75,11 @@ class NodeHome:
         return self.root / "import.lock"
 
     @property
+    def registry_source(self) -> Path:
+        """Where the last imported registry came from, and its mapping, JSON (0600)."""
+        return self.root / "registry.json"
+
+    @property
     def rejects(self) -> Path:
         """Reject files of imports (0600)."""
         return self.root / "rejects"

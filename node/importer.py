@@ -45,6 +45,7 @@ GENERATIONS_KEPT: Final = 2  # the one that answers and the one before it
 _GENERATION: Final = re.compile(r"g(\d{6,})")
 _STAGING: Final = ".staging-"
 _NEW_LINK: Final = ".current-"
+LOOKUP: Final = ".lookup-"  # one person's record encoded again, see node/registry_record.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,7 @@ def _next_name(home: NodeHome) -> str:
 def _remove_leftovers(home: NodeHome) -> None:
     """Remove what killed imports left: staging folders, half-made links, generations that were never published."""
     for path in home.generations.iterdir():
-        if path.name.startswith(_STAGING):
+        if path.name.startswith((_STAGING, LOOKUP)):
             shutil.rmtree(path)
         elif path.name.startswith(_NEW_LINK):
             path.unlink()

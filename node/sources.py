@@ -707,3 +707,11 @@ class DatabaseSource:
             rows = np.arange(row, row + frame.height, dtype=np.int64)
             row += frame.height
             yield SourceBatch(rows, frame, (), row - 1)
+
+    def with_key(self, columns: Sequence[str], key: str, value: str) -> Iterator[SourceBatch]:
+        """Yield the rows whose column `key` is `value` as an import would read it, numbered from 1. See `batches`."""
+        import polars as pl  # noqa: PLC0415 - the serving node must not load it
+
+        found = self._rows.with_key(columns, key, value)
+        frame = pl.DataFrame(found, schema=dict.fromkeys(columns, pl.String), orient="row")
+        yield SourceBatch(np.arange(1, frame.height + 1, dtype=np.int64), frame, (), frame.height)

@@ -87,6 +87,7 @@ def import_(  # noqa: PLR0917 - one parameter per option
     from node import mapping as maps  # noqa: PLC0415
     from node.epoch import import_keys  # noqa: PLC0415
     from node.importer import import_registry  # noqa: PLC0415
+    from node.registry_source import remember  # noqa: PLC0415
     from node.sources import open_source  # noqa: PLC0415
 
     if mapping_file is not None and write_mapping is not None:
@@ -117,6 +118,16 @@ def import_(  # noqa: PLR0917 - one parameter per option
                 batch_rows=batch,
                 progress=lambda p: bar.update(task, completed=p.done, total=p.total, rows=p.rows, rejected=p.rejected),
             )
+    remember(
+        home,
+        source,
+        mapping,
+        generation=report.generation,
+        sheet=sheet,
+        table=table,
+        query=query,
+        header_row=header_row,
+    )
     _print_report(report, time.monotonic() - started)
 
 

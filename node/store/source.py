@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from sqlalchemy import Text, cast, create_engine, func, inspect, literal_column, make_url, select, text
 from sqlalchemy import column as sql_column
-from sqlalchemy import create_engine, inspect, make_url, select, text
 from sqlalchemy import table as sql_table
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,7 +23,7 @@ from node.store.faults import FAULTS, classify
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import URL, Connection, CursorResult, Engine
+    from sqlalchemy import URL, Connection, CursorResult, Engine, FromClause
 
 TABLES_NAMED: Final = 20  # in the error that says which tables there are
 _HINT: Final = "write it as postgresql://user@host/database; the password belongs into ~/.pgpass, not here"
@@ -37,6 +38,7 @@ class DatabaseRows:
     _connection: Connection
     _table: str | None
     _result: CursorResult[Any] | None
+    _query: str | None = None
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[list[tuple[str | None, ...]]]:
         """Yield the rows' `columns` as text, at most `size` rows at a time. Raises ImportRejectedError."""
@@ -51,6 +53,39 @@ class DatabaseRows:
                 result, order = self._result.yield_per(size), [self.columns.index(name) for name in columns]  # type: ignore[assignment]
             for rows in result.partitions(size):
                 yield [tuple(_as_text(row[place]) for place in order) for row in rows]
+
+    def with_key(self, columns: Sequence[str], key: str, value: str) -> list[tuple[str | None, ...]]:
+        """Return `columns`, as text, of up to two rows whose column `key` is `value`. Raises ImportRejectedError.
+
+        Asked first by the key as it is, number or text, which an index of the table serves; only then by the key as
+        text without the blanks around it, as an import reads it, which reads the whole table.
+        """
+        if self._table is not None:
+            schema, _, name = self._table.rpartition(".")
+            every = dict.fromkeys((*columns, key))
+            found_in: FromClause = sql_table(name, *map(sql_column, every), schema=schema or None)
+        else:
+            assert self._query is not None
+            found_in = text(self._query.strip().rstrip(";")).columns(*map(sql_column, self.columns)).subquery("source")
+        column = found_in.c[key]
+        conditions = [column == value, func.trim(cast(column, Text)) == value]
+        if re.fullmatch(r"0|-?[1-9]\d{0,17}", value):
+            conditions.insert(0, column == literal_column(value))
+        with _faults(self.place):
+            if self._result is not None:
+                self._result.close()
+            for condition in conditions:
+                wanted = select(*(found_in.c[each] for each in columns)).where(condition).limit(2)
+                try:
+                    with self._connection.begin_nested():
+                        rows = self._connection.execute(wanted).all()
+                except DBAPIError:
+                    if condition is conditions[-1]:
+                        raise
+                    continue  # a key of another type than this way's; the last one casts it
+                if rows:
+                    return [tuple(map(_as_text, row)) for row in rows]
+        return []
 
 
 @contextmanager
@@ -72,7 +107,7 @@ def open_rows(url_text: str, *, table: str | None, query: str | None) -> Iterato
                 columns = _keys(result)
                 if len(set(columns)) < len(columns):
                     raise ConfigError("the query names two columns alike", hint="give each its own name with AS")
-                yield DatabaseRows(place, columns, connection, None, result)
+                yield DatabaseRows(place, columns, connection, None, result, query)
             else:
                 assert table is not None
                 yield DatabaseRows(place, _columns_of(engine, table, place), connection, table, None)
