@@ -70,6 +70,8 @@ class NodeConfig(BaseModel):
     search_threads: Annotated[int, Field(ge=1, le=MAX_SEARCH_THREADS)] = 2
     """Questions of peers that are searched at the same moment."""
 
+    min_free_mib: Annotated[int, Field(ge=1, le=1 << 30)] = 256
+    """Free space, MiB, below which the node stops answering: before the database's disk is full, not after."""
     metrics_listen: LoopbackAddress | None = None
     """Loopback address at which a monitor on this machine reads /metrics; without it, nowhere."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def probe(runtime: NodeRuntime) -> tuple[Probe, ...]:
     """Look at everything an answer needs. Reads the database: call it off the event loop."""
     checks: dict[str, Callable[[NodeRuntime], str | None]] = {
         "database": _database,
+        "disk": _disk,
         "registry": _registry,
         "certificate": _certificate,
         "membership": _membership,
@@ -42,6 +44,16 @@ def _problem(check: Callable[[NodeRuntime], str | None], runtime: NodeRuntime) -
 
 def _database(runtime: NodeRuntime) -> None:
     runtime.store.ping()
+
+
+def _disk(runtime: NodeRuntime) -> str | None:
+    """Look before the disk is full: an answer whose record no longer fits is a search wasted and a row at risk."""
+    least = runtime.config.min_free_mib
+    for folder in runtime.disks:
+        free = shutil.disk_usage(folder).free >> 20
+        if free < least:
+            return f"{folder} has {free} MiB free, and `min_free_mib` is {least}: free some space; it goes on by itself"
+    return None
 
 
 def _registry(runtime: NodeRuntime) -> str | None:

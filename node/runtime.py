@@ -17,11 +17,12 @@ from node.pki.membership import load_membership
 from node.reload import Reloaded
 from node.rpc.client import Peers
 from node.service import AnsweringService
-from node.store import open_store
+from node.store import open_store, sqlite_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
+    from pathlib import Path
 
     from matching.keys import FieldKeys
     from matching.weights import MatchModel
@@ -48,6 +49,12 @@ class NodeRuntime:
     peers: Peers
     metrics: Metrics
     now: Callable[[], datetime]
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """The folders this node writes to; one that is not there yet is left out."""
+        database = sqlite_folder(self.config.store_url(self.home))
+        return tuple(sorted({folder for folder in (self.home.root, database) if folder and folder.exists()}))
 
     @property
     def membership(self) -> Membership:

@@ -19,6 +19,7 @@ from node.local import serve_local
 from node.metrics import serve_metrics
 from node.readiness import probe
 from node.rpc.server import ExchangeServer
+from node.service import DISK_LOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
+            runtime.service.paused = DISK_LOW if any(each.name == "disk" and each.problem for each in latest) else None
             runtime.metrics.looked(runtime, latest, runtime.now())
             await server.set_ready(ready=not any(each.problem for each in latest))
             if probes is None:

@@ -48,6 +48,7 @@ HANDLE_LIFETIME: Final = timedelta(days=7)  # a return is begun within days; aft
 
 NO_REGISTRY: Final = "no registry imported yet"
 NO_AUDIT: Final = "the audit cannot be written"
+DISK_LOW: Final = "the disk is nearly full"
 STOPPING: Final = "the node is stopping"
 
 _log = structlog.get_logger(__name__)
@@ -92,6 +93,8 @@ class AnsweringService:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._waiting: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.paused: str | None = None
+        """Why nothing is answered for now, one of the fixed sentences; None when questions are."""
 
     async def answer(self, caller: str, question: ReceivedQuestion, *, time_left_s: float) -> Answer:
         """Answer one question of a member whose identity has been verified.
@@ -99,6 +102,8 @@ class AnsweringService:
         The audit row and the handles are committed before this returns; where they cannot be, the answer is
         Unavailable. Raises TimeoutError when `time_left_s` ran out first.
         """
+        if self.paused is not None:
+            return Unavailable(self.paused)  # not audited: nothing was read, and there may be no room to write
         if not self._enter(caller):
             return Busy(RETRY_AFTER_S)  # not audited: nothing was read, and a flood must not fill the disk
         asked_at = time.monotonic()

@@ -372,6 +372,7 @@ DETAILS: Final[dict[str, dict[str, str]]] = {
         "it failed inside, and knows this failure as": "gagal di dalam; di sana tercatat sebagai",
         "no registry imported yet": "belum ada data yang diimpor",
         "the audit cannot be written": "catatan audit tidak bisa ditulis",
+        "the disk is nearly full": "diska hampir penuh",
         "the node is stopping": "simpul sedang berhenti",
         "the policy does not allow this purpose": "tujuan pertanyaan ini tidak diizinkan",
         "our own certificate is past its end, or not yet valid": "sertifikat kita sudah habis atau belum berlaku",

@@ -10,7 +10,7 @@ from node.store.records import (
     QuestionOutcome,
     QuestionRecord,
 )
-from node.store.store import Store, open_store
+from node.store.store import Store, open_store, sqlite_folder
 
 __all__ = [
     "AuditEntry",
@@ -21,4 +21,5 @@ __all__ = [
     "QuestionRecord",
     "Store",
     "open_store",
+    "sqlite_folder",
 ]

@@ -46,6 +46,12 @@ def open_store(url: str, *, wait_s: float = WAIT_S) -> Store:
         raise
 
 
+def sqlite_folder(url: str) -> Path | None:
+    """Return the folder a SQLite database writes to, None for PostgreSQL. Raises ConfigError as open_store does."""
+    path = sqlite_path(parse_url(url))
+    return path.parent if path else None
+
+
 class Store:
     """An open database. Every method may be called from any thread; what it wrote is durable when it returns."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import socket
 import sqlite3
+import subprocess
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -27,7 +29,7 @@ from node.messages import Answered, Busy, RefusalReason, Refused, Unavailable
 from node.pki.authority import Authority
 from node.rpc.client import ASK, HEALTH_CHECK, MAX_RETRIES
 from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
-from node.service import MAX_QUESTIONS_PER_CALLER, NO_AUDIT
+from node.service import DISK_LOW, MAX_QUESTIONS_PER_CALLER, NO_AUDIT
 from tests.federation import FEDERATION, Federation, Node, crowd, encoded, header, now, peers_of, until
 from tests.raw_calls import Wire, call, channel_of, refused_with, rogue
 from tests.wire_values import answered
@@ -424,6 +426,43 @@ async def test_no_answer_leaves_when_the_database_is_gone(own: Node) -> None:
         own.home.database.unlink()
         assert await ask(bali, own) == Unavailable(NO_AUDIT)
         await _becomes_not_ready(own, bali)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, eight megabytes wide."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0777", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_node_stops_answering_before_its_disk_is_full_and_goes_on_alone(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    federation = Federation(tmp_path)
+    own = federation.node("33", crowd(20, seed=1), database_url=f"sqlite:///{small_disk}/node.db", min_free_mib=3)
+    bali = federation.node("51")
+    with own.running():
+        assert isinstance(await ask(bali, own), Answered)
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(6 << 20))
+        await _becomes_not_ready(own, bali)
+        assert await ask(bali, own) == Unavailable(DISK_LOW)
+        status = own.run("status")  # an admin can still look, and is told which disk
+        assert f"{small_disk} has " in status.stdout
+        ballast.unlink()
+        await _becomes_ready(own, bali)
+        assert isinstance(await ask(bali, own), Answered)
+
+
+async def _becomes_ready(node: Node, asker: Node) -> None:
+    async with peers_of(asker) as peers, asyncio.timeout(60):
+        while not await peers.is_serving(node.member, deadline_s=10.0):  # noqa: ASYNC110 - it changes in another process
+            await asyncio.sleep(0.1)
 
 
 async def _becomes_not_ready(node: Node, asker: Node) -> None:

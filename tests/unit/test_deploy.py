@@ -28,7 +28,7 @@ def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
 
 @needs_systemd
 def test_the_unit_leaves_little_exposed() -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", UNIT]
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     found = re.search(r"Overall exposure level.*?: ([\d.]+)", done.stdout)
     if found is None:
