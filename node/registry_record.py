@@ -68,8 +68,7 @@ def find_record(
             frame, rows = batch.frame[place : place + 1], batch.rows[place : place + 1]
             encodable = to_records(frame, rows, mapping, excel_serials=source.excel_serials)
             values = {str(name): frame[column][0] for name, column in mapping.columns.items()}
-            for name, constant in mapping.constants.items():
-                values[name] = constant
+            values |= {str(name): constant for name, constant in mapping.constants.items()}
             found.append(RawRecord(values, int(rows[0]), encodable))
             if id_column is None or len(found) > 1:
                 return tuple(found)
