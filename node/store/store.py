@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, insert, select, update
 
 from node.store import tables
+from node.store.dump import read_rows, write_rows
 from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import fault, translated
 from node.store.records import AuditEntry, Direction, HandleRecord
 from node.store.schema import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -121,6 +122,18 @@ class Store:
         with self._read() as connection:
             rows = connection.execute(query).mappings().all()
         return tuple(AuditEntry(**{**row, "direction": Direction(row["direction"])}) for row in rows)
+
+    def dump(self) -> Iterator[bytes]:
+        """Yield the whole database, as of one moment, in the lines of node/store/dump.py."""
+        with translated(self._place), self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield from write_rows(connection.execution_options(**READ))
+
+    def load(self, lines: Iterable[bytes]) -> int:
+        """Fill a new database from such lines, all or nothing; returns how many rows. Raises as read_rows does."""
+        with self._write() as connection:
+            return read_rows(connection, lines)
 
     def ping(self) -> None:
         """Return when an answer could be recorded now; raise the StoreError that recording it would raise."""
