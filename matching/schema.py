@@ -144,9 +144,9 @@ def require_same(ours: tuple[bytes, int], theirs: tuple[bytes, int]) -> None:
         raise SchemaMismatchError(ours=describe(*ours), theirs=describe(*theirs))
 
 
-def describe(fingerprint: bytes, epoch: int) -> str:
-    """Return the words in which errors name a schema and an epoch."""
-    return f"schema {fingerprint.hex()[:16]} epoch {epoch}"
+def describe(fingerprint: bytes, *epochs: int) -> str:
+    """Return the words in which errors name a schema and its epochs."""
+    return f"schema {fingerprint.hex()[:16]} epoch {' or '.join(map(str, epochs)) or 'none'}"
 
 
 # Checked by a test against matching/data: whoever changes a table changes the fingerprint, or sees the test fail.

@@ -63,8 +63,8 @@ class NodeConfig(BaseModel):
     """Kemendagri code of the node's own province, two digits."""
     listen: Address = "127.0.0.1:7035"
     """Address on which other provinces reach this node, host:port."""
-    key_epoch: Annotated[int, Field(ge=1, le=2**32 - 1)] = 1
-    """Epoch of the linkage key that encodes the index and the questions."""
+    key_epoch: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    """Epoch of the linkage key, where there is no directory yet to say it; one that contradicts it is refused."""
     database_url: str | None = Field(default=None, min_length=1, repr=False)
     """SQLAlchemy URL of the node's database; without it, the embedded SQLite in the node's folder."""
     search_threads: Annotated[int, Field(ge=1, le=MAX_SEARCH_THREADS)] = 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from matching.encoding import QueryEncoder
 from matching.places import province_name
 from node.errors import NotAMemberError
+from node.findings import ProvinceState
 from node.messages import ReceivedQuestion
 from node.policy import Method
 from node.query import Desk
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from node.query import Question
     from node.runtime import NodeRuntime
 
+OTHER_EPOCH: Final = "it has no index in this key epoch: asked again in the other valid one"
 SENT: Final = "sent"  # the audit's outcome of a question until its province has been heard
 MAX_REASON_CHARS: Final = 200  # as the store keeps it
 
@@ -33,10 +35,11 @@ def make_desk(runtime: NodeRuntime) -> Desk:
     return Desk(
         province=runtime.config.province,
         members=lambda: {member.code: member.name for member in runtime.membership.members},
-        encoder=QueryEncoder(runtime.keys),
+        encoders=asking.encoders,
         model=runtime.model,
         ask=asking.ask,
         opened=asking.opened,
+        again=asking.again,
         closed=asking.closed,
         now=runtime.now,
     )
@@ -47,6 +50,16 @@ class _Asking:
 
     def __init__(self, runtime: NodeRuntime) -> None:
         self._runtime = runtime
+        self._encoders: dict[str, QueryEncoder] = {}
+
+    def encoders(self) -> tuple[QueryEncoder, ...]:
+        """Return an encoder per epoch that may be asked in. Raises ConfigError or TrustError when there is none."""
+        keyring = self._runtime.keyring
+        asked_first = keyring.active
+        keys = [asked_first, *(each for each in keyring.keys.values() if each.epoch != asked_first.epoch)]
+        # They keep what they have learnt about names from one question to the next, and go with their epoch.
+        self._encoders = {each.check: self._encoders.get(each.check) or QueryEncoder(each) for each in keys}
+        return tuple(self._encoders.values())
 
     async def ask(self, code: str, question: Question, time_left_s: float) -> Answer:
         """Ask the own registry through the answering service, and anyone else over the federation port."""
@@ -71,11 +84,27 @@ class _Asking:
         entries = [self._entry(question, digest, code, outcome=SENT) for code in provinces]
         await asyncio.to_thread(self._runtime.store.record_question, record, entries)
 
+    async def again(self, question: Question, other: Question, code: str) -> None:
+        """Commit that a province has refused the question's epoch, and is about to be asked in the other one."""
+        entries = [
+            self._entry(question, _digest(question), code, outcome=ProvinceState.REFUSED, reason=OTHER_EPOCH),
+            self._entry(other, _digest(other), code, outcome=SENT),
+        ]
+        await asyncio.to_thread(self._runtime.store.record_events, entries)
+
     async def closed(self, question: Question, concluded: Concluded) -> None:
         """Commit what every province said, and what it came to."""
-        digest = _digest(question)
+        asked = {each.code: question.asked_in(each.epoch) for each in concluded.heard}
+        digests = {each.query.epoch: _digest(each) for each in asked.values()}
         entries = [
-            self._entry(question, digest, each.code, outcome=each.state, reason=each.detail, duration_ms=each.ms)
+            self._entry(
+                asked[each.code],
+                digests[asked[each.code].query.epoch],
+                each.code,
+                outcome=each.state,
+                reason=each.detail,
+                duration_ms=each.ms,
+            )
             for each in concluded.heard
         ]
         shares = {**concluded.unanswered, **concluded.provinces}

@@ -49,7 +49,10 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One province's state. detail: one sentence of why. attributes: what a NEED_MORE asks for."""
+    """One province's state. detail: one sentence of why. attributes: what a NEED_MORE asks for.
+
+    epoch: of the linkage key the question was last put to it in.
+    """
 
     event: ClassVar = "province"
     code: str
@@ -58,6 +61,7 @@ class Heard:
     detail: str | None = None
     retry_after_s: float | None = None
     attributes: tuple[str, ...] = ()
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which index answers: follows the `current` link, and closes an old generation when its last search is done."""
+"""Which index answers, epoch by epoch: follows the links, closes an old generation when its last search is done."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from matching.errors import MatchingError
-from matching.index import EncodedIndex
+from matching.errors import MatchingError, SchemaMismatchError
+from matching.index import EncodedIndex, Manifest
+from matching.schema import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from matching.keys import FieldKeys
     from node.home import NodeHome
@@ -31,41 +32,53 @@ class Generation:
 
 
 class Generations:
-    """Hands out the current generation, one lease per question; a new one takes over between questions.
+    """Hands out each epoch's generation, one lease per question; a new one takes over between questions.
 
-    A generation that cannot be opened never takes over: the last good one keeps answering and `problem` says why.
+    `current` is the active epoch's, `current-e<n>` that of another epoch; what epoch a generation is of stands in its
+    manifest, so that no order in which links are replaced can mislead. A generation that cannot be opened never takes
+    over: the last good one keeps answering and `problem` says why.
     """
 
-    def __init__(self, home: NodeHome, keys: FieldKeys) -> None:
+    def __init__(self, home: NodeHome, keys: Callable[[], Mapping[int, FieldKeys]]) -> None:
+        """keys: gives the keys of every epoch that may be answered, the one that is asked in first."""
         self._home = home
         self._keys = keys
         self._lock = threading.Lock()
-        self._current: Generation | None = None
-        self._refused: str | None = None
+        self._by_epoch: dict[int, Generation] = {}
+        self._seen: object = None
         self.problem: str | None = None
 
     @property
     def current(self) -> Generation | None:
-        """The generation that answers now; None before the first import."""
-        return self._current
+        """The generation of the first epoch that has one; None before the first import."""
+        return next((self._by_epoch[epoch] for epoch in self._keys() if epoch in self._by_epoch), None)
+
+    @property
+    def epochs(self) -> frozenset[int]:
+        """The epochs a question can be answered in now."""
+        with self._lock:
+            self._follow_or_keep()
+            return frozenset(self._by_epoch)
 
     def open(self) -> None:
-        """Open the current generation, if there is one. Raises IndexDamagedError or SchemaMismatchError."""
+        """Open the generations there are. Raises IndexDamagedError or SchemaMismatchError."""
         with self._lock:
-            self._follow()
+            failure = self._follow()
+        if failure is not None:
+            raise failure[1]
 
     def refresh(self) -> None:
-        """Follow the link; try again also a generation that could not be opened before."""
+        """Follow the links; try again also a generation that could not be opened before."""
         with self._lock:
-            self._refused = None
+            self._seen = None
             self._follow_or_keep()
 
     @contextmanager
-    def lease(self) -> Iterator[Generation | None]:
-        """Hold the current generation open for one question; None when no registry has been imported yet."""
+    def lease(self, epoch: int | None = None) -> Iterator[Generation | None]:
+        """Hold an epoch's generation open for one question; None when it has none. Without an epoch: the current."""
         with self._lock:
             self._follow_or_keep()
-            generation = self._current
+            generation = self.current if epoch is None else self._by_epoch.get(epoch)
             if generation is not None:
                 generation.leases += 1
         try:
@@ -77,44 +90,74 @@ class Generations:
                     self._close_if_unused(generation)
 
     def close(self) -> None:
-        """Close the current generation, now or when its last search is done."""
+        """Close every generation, now or when its last search is done."""
         with self._lock:
-            generation, self._current = self._current, None
-            if generation is not None:
+            generations, self._by_epoch = list(self._by_epoch.values()), {}
+            for generation in generations:
                 self._close_if_unused(generation)
 
     def _follow_or_keep(self) -> None:
-        target = self._target()
-        if target == self._refused:
+        if self._state() == self._seen:
             return
-        try:
-            self._follow()
-        except (MatchingError, OSError) as error:
-            self._refused = target
-            problem = f"generation {target} cannot be opened: {error}"
-            if problem != self.problem:
-                self.problem = problem
-                _log.error("generation_refused", generation=target, reason=str(error))
+        failure = self._follow()
+        problem = f"generation {failure[0]} cannot be opened: {failure[1]}" if failure else None
+        if failure is not None and problem != self.problem:
+            _log.error("generation_refused", generation=failure[0], reason=str(failure[1]))
+        self.problem = problem
 
-    def _follow(self) -> None:
-        target = self._target()
-        if target is None:
-            return
-        if self._current is None or target != self._current.name:
-            index = EncodedIndex.open(self._home.generations / target, *self._keys.identity, self._keys.check)
-            old, self._current = self._current, Generation(target, index)
-            _log.info("generation_opened", generation=target, persons=index.size)
-            if old is not None:
-                self._close_if_unused(old)
-        self.problem = self._refused = None
+    def _state(self) -> object:
+        """Return what changes whenever another generation, or another epoch, is to answer."""
+        keys = self._keys()
+        return linked(self._home, keys), [(epoch, each.check) for epoch, each in keys.items()]
 
-    def _target(self) -> str | None:
-        """Return the name the link points at; None without a link."""
-        try:
-            return self._home.current.readlink().name
-        except FileNotFoundError:
-            return None
+    def _follow(self) -> tuple[str, MatchingError | OSError] | None:
+        """Make every epoch's published generation answer; return one that cannot be used, and why."""
+        self._seen = self._state()
+        keys = self._keys()
+        failure: tuple[str, MatchingError | OSError] | None = None
+        published: dict[int, str] = {}
+        for name in linked(self._home, keys):
+            try:
+                epoch = Manifest.read(self._home.generations / name).epoch
+                if epoch in published:
+                    continue
+                published[epoch] = name
+                known = self._by_epoch.get(epoch)
+                if epoch not in keys or (known is not None and known.name == name):
+                    continue
+                index = EncodedIndex.open(self._home.generations / name, *keys[epoch].identity, keys[epoch].check)
+            except (MatchingError, OSError) as error:
+                failure = name, error
+                continue
+            _log.info("generation_opened", generation=name, epoch=epoch, persons=index.size)
+            self._take_over(epoch, Generation(name, index))
+        for epoch in set(self._by_epoch) - set(keys):
+            self._take_over(epoch, None)
+        if failure is None and published and not self._by_epoch:
+            epoch, name = next(iter(published.items()))
+            asked_in = next(iter(keys.values()))
+            theirs = describe(bytes.fromhex(Manifest.read(self._home.generations / name).fingerprint), epoch)
+            failure = name, SchemaMismatchError(ours=describe(*asked_in.identity), theirs=theirs)
+        return failure
+
+    def _take_over(self, epoch: int, generation: Generation | None) -> None:
+        old = self._by_epoch.pop(epoch, None)
+        if generation is not None:
+            self._by_epoch[epoch] = generation
+        if old is not None:
+            self._close_if_unused(old)
 
     def _close_if_unused(self, generation: Generation) -> None:
-        if generation.leases == 0 and generation is not self._current:
+        if generation.leases == 0 and generation not in self._by_epoch.values():
             generation.index.close()
+
+
+def linked(home: NodeHome, epochs: Iterable[int]) -> tuple[str, ...]:
+    """Return the names of the generations that links point at, each once: `current` first, it wins."""
+    names = []
+    for link in (home.current, *map(home.current_of, epochs)):
+        try:
+            names.append(link.readlink().name)
+        except OSError:
+            continue
+    return tuple(dict.fromkeys(names))

@@ -26,6 +26,11 @@ class NodeHome:
         return self.root / "pki"
 
     @property
+    def sealing_key(self) -> Path:
+        """Private key that epoch secrets are sealed to, hexadecimal (0600); never leaves the node."""
+        return self.root / "pki" / "sealing.key"
+
+    @property
     def membership(self) -> Path:
         """The signed membership file."""
         return self.root / "membership.json"
@@ -53,6 +58,15 @@ class NodeHome:
     def current(self) -> Path:
         """Symbolic link to the generation that answers; replaced atomically."""
         return self.root / "generations" / "current"
+
+    def current_of(self, epoch: int) -> Path:
+        """Symbolic link to the generation that answers in an epoch other than that of `current`."""
+        return self.root / "generations" / f"current-e{epoch}"
+
+    @property
+    def reencode_record(self) -> Path:
+        """How far the last re-encoding came, and what stopped it; absent when it ended well."""
+        return self.root / "reencode.json"
 
     @property
     def database(self) -> Path:

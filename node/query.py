@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -35,12 +35,13 @@ from node.messages import (
     Busy,
     NeedMore,
     QuestionHeader,
+    RefusalReason,
     Refused,
     Unavailable,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
     from datetime import date, datetime
 
     from matching.encoding import QueryEncoder
@@ -54,27 +55,38 @@ SHOWN_FINDS: Final = 5  # groups of equal candidates told to the caseworker; mor
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question, as it goes to every province."""
+    """One question, as it goes to every province.
+
+    again: epoch -> the same question in that epoch, as it went to provinces that cannot answer in this one's.
+    """
 
     header: QuestionHeader
     query: EncodedQuery
+    again: dict[int, Question] = field(default_factory=dict, compare=False, repr=False)
+
+    def asked_in(self, epoch: int | None) -> Question:
+        """Return the question as it was asked in an epoch."""
+        return self if epoch is None else self.again.get(epoch, self)
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What asking needs of its node.
 
-    province: the own code. members: code -> name of every province, own one included. ask: puts the question to one
-    of them, the own registry included, and answers within the seconds given or raises. opened: makes the question
-    durable before anything is sent. closed: the same for its outcome and every province's.
+    province: the own code. members: code -> name of every province, own one included. encoders: one per epoch that may
+    be asked in, the active one's first. ask: puts the question to one of them, the own registry included, and answers
+    within the seconds given or raises. opened: makes the question durable before anything is sent. again: makes
+    durable that a province which refused it is about to be asked in another epoch. closed: the same for the outcome
+    and every province's.
     """
 
     province: str
     members: Callable[[], Mapping[str, str]]
-    encoder: QueryEncoder = field(repr=False)
+    encoders: Callable[[], Sequence[QueryEncoder]] = field(repr=False)
     model: MatchModel = field(repr=False)
     ask: Callable[[str, Question, float], Awaitable[Answer]]
     opened: Callable[[Question, Collection[str]], Awaitable[None]]
+    again: Callable[[Question, Question, str], Awaitable[None]]
     closed: Callable[[Question, Concluded], Awaitable[None]]
     now: Callable[[], datetime]
 
@@ -99,7 +111,8 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
     started = monotonic()
     now = desk.now()
     # On a thread: the first question loads the gazetteer, and the node answers others meanwhile.
-    query, warnings = await asyncio.to_thread(_understand, inquiry.client, desk.encoder, now.date())
+    encoders = desk.encoders()
+    query, warnings = await asyncio.to_thread(_understand, inquiry.client, encoders[0], now.date())
     for warning in warnings:
         yield warning
     question = Question(
@@ -113,6 +126,7 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
         ),
         query=query,
     )
+    rewording = _Rewording(question, inquiry.client, encoders[1:], now.date())
     members = dict(desk.members())
     # Recorded before it is sent: a question nobody can account for must not be asked.
     await desk.opened(question, members)
@@ -121,7 +135,7 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
     heard: dict[str, Heard] = {}
     answers: dict[str, Answered] = {}
     deadline = started + inquiry.timeout_s  # one for all: understanding and recording took their share of it
-    tasks = [asyncio.create_task(_ask_one(desk, code, question, deadline)) for code in members]
+    tasks = [asyncio.create_task(_ask_one(desk, code, question, rewording, deadline)) for code in members]
     try:
         for next_done in asyncio.as_completed(tasks):
             report, answer = await next_done
@@ -173,25 +187,63 @@ def new_case_reference(now: datetime) -> str:
     return f"K-{now:%Y%m%d}-{secrets.token_hex(3)}"
 
 
-async def _ask_one(desk: Desk, code: str, question: Question, deadline: float) -> tuple[Heard, Answered | None]:
+class _Rewording:
+    """The same question in the other valid epoch: encoded once, when the first province has refused this one's."""
+
+    def __init__(self, question: Question, client: Client, encoders: Sequence[QueryEncoder], today: date) -> None:
+        self._question = question
+        self._client = client
+        self._encoder = next(iter(encoders), None)
+        self._today = today
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> Question | None:
+        """Return it; None when no other epoch is valid, or its secret is not here."""
+        if self._encoder is None:
+            return None
+        again = self._question.again
+        async with self._lock:
+            if not again:
+                query = await asyncio.to_thread(self._encoder.encode, self._client, self._today)
+                # Other bytes under a nonce that was used already would look like a forgery.
+                header = replace(self._question.header, nonce=secrets.token_bytes(NONCE_BYTES))
+                again[query.epoch] = Question(header, query)
+        return next(iter(again.values()))
+
+
+async def _ask_one(
+    desk: Desk, code: str, question: Question, rewording: _Rewording, deadline: float
+) -> tuple[Heard, Answered | None]:
     """Ask one province; whatever happens becomes a state, so that no province can spoil another's answer."""
     started = monotonic()
+    asked = question
+    answer: Answer | None = None
     try:
         # Also around whoever does not keep to the time given: no province may hold up the others' answer.
         async with asyncio.timeout(deadline - started):
             answer = await desk.ask(code, question, deadline - started)
+            if _wants_another_epoch(answer) and (other := await rewording.get()) is not None:
+                await desk.again(question, other, code)
+                asked = other
+                answer = await desk.ask(code, other, deadline - monotonic())
+            heard = _answer(code, answer, _ms_since(started))
     except TimeoutError:
-        return Heard(code, ProvinceState.TIMED_OUT, _ms_since(started)), None
+        heard = Heard(code, ProvinceState.TIMED_OUT, _ms_since(started))
     except PeerError as error:
-        return _peer_error(code, error, _ms_since(started)), None
+        heard = _peer_error(code, error, _ms_since(started))
     except TrustError as error:
-        return Heard(code, ProvinceState.NOT_ASKED, _ms_since(started), str(error)), None
+        heard = Heard(code, ProvinceState.NOT_ASKED, _ms_since(started), str(error))
     except NodeError as error:
-        return Heard(code, ProvinceState.UNAVAILABLE, _ms_since(started), str(error)), None
+        heard = Heard(code, ProvinceState.UNAVAILABLE, _ms_since(started), str(error))
     except Exception as error:  # noqa: BLE001 - a bug with one province must not cost the others' answers
         request = log_bug(error, province=code)
-        return Heard(code, ProvinceState.FAILED, _ms_since(started), f"request {request} in the node's log"), None
-    return _answer(code, answer, _ms_since(started)), answer if isinstance(answer, Answered) else None
+        heard = Heard(code, ProvinceState.FAILED, _ms_since(started), f"request {request} in the node's log")
+    answered = answer if heard.state is ProvinceState.ANSWERED and isinstance(answer, Answered) else None
+    return replace(heard, epoch=asked.query.epoch), answered
+
+
+def _wants_another_epoch(answer: Answer) -> bool:
+    return isinstance(answer, Refused) and answer.reason is RefusalReason.SCHEMA_MISMATCH
 
 
 def _answer(code: str, answer: Answer, ms: int) -> Heard:

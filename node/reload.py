@@ -57,10 +57,10 @@ class Reloaded(Generic[T]):
             _log.info("reloaded", what=self._what)
 
     def _stamps(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(map(_stamp, self._paths))
+        return tuple(map(stamp, self._paths))
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def stamp(path: Path) -> tuple[int, int] | None:
     """Return what changes whenever the file is replaced or written; None when it is not there."""
     try:
         status = path.stat()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from matching.weights import load_model
 from node.config import load_config
-from node.epoch import load_keys
+from node.epoch import Keyring
 from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
 from node.metrics import Metrics
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from matching.keys import FieldKeys
     from matching.weights import MatchModel
     from node.config import NodeConfig
     from node.home import NodeHome
@@ -39,7 +38,7 @@ class NodeRuntime:
 
     home: NodeHome
     config: NodeConfig
-    keys: FieldKeys
+    keyring: Keyring
     model: MatchModel
     generations: Generations
     store: Store
@@ -80,12 +79,12 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
         lambda: load_membership(home.membership, home.membership_anchor, now()),
     )
     _require_member(config, memberships.get())
-    keys = load_keys(home, config, memberships.get())
+    keyring = Keyring(home, config, memberships.get)
     model = load_model()
     with ExitStack() as stack:
         store = open_store(config.store_url(home))
         stack.callback(store.close)
-        generations = Generations(home, keys)
+        generations = Generations(home, lambda: keyring.keys)
         generations.open()
         stack.callback(generations.close)
         metrics = Metrics()
@@ -101,14 +100,14 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
         yield NodeRuntime(
             home=home,
             config=config,
-            keys=keys,
+            keyring=keyring,
             model=model,
             generations=generations,
             store=store,
             credentials=credentials,
             memberships=memberships,
             service=service,
-            peers=Peers(credentials=credentials, membership=memberships, keys=keys, now=now),
+            peers=Peers(credentials=credentials, membership=memberships, now=now),
             metrics=metrics,
             now=now,
         )

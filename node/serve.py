@@ -90,10 +90,11 @@ def warm_up(runtime: NodeRuntime) -> None:
     client = Client(
         name="Contoh Nama", sex="L", born="1970-02-03", birthplace="Kebumen", mother_name="Contoh", father_name="Contoh"
     )
-    query = encode_client(client, runtime.keys, runtime.now().date())
-    with runtime.generations.lease() as generation:
-        if generation is not None:
-            search(generation.index, query, runtime.model)
+    for epoch, keys in runtime.keyring.keys.items():
+        with runtime.generations.lease(epoch) as generation:
+            if generation is not None:
+                search(generation.index, encode_client(client, keys, runtime.now().date()), runtime.model)
+                return
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -127,7 +127,7 @@ class AnsweringService:
 
     def _answer_within(self, caller: str, question: ReceivedQuestion, patience: _Patience) -> Answer:
         started = time.monotonic()
-        with self._generations.lease() as generation:
+        with self._generations.lease(_epoch_of(question)) as generation:
             answer: Answer | None
             handles: Sequence[HandleRecord] = ()
             try:
@@ -229,6 +229,11 @@ class AnsweringService:
     def _leave(self, caller: str) -> None:
         with self._lock:
             self._waiting[caller] -= 1
+
+
+def _epoch_of(question: ReceivedQuestion) -> int | None:
+    """Return the epoch whose index a question searches; None for one that will be refused anyway."""
+    return None if question.identity is None or isinstance(question.content, Refused) else question.identity[1]
 
 
 def refusal(caller: str, question: ReceivedQuestion, now: datetime) -> Refused | None:

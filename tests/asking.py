@@ -63,12 +63,13 @@ def build_registry(folder: Path, persons: Sequence[Person]) -> EncodedIndex:
 
 @dataclass
 class World:
-    """Three provinces that a test can break. asked, opened, closed: what the desk saw, in order."""
+    """Three provinces that a test can break. asked, opened, reworded, closed: what the desk saw, in order."""
 
     registries: dict[str, EncodedIndex]
     faults: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, Question]] = field(default_factory=list)
     opened: list[tuple[Question, list[str]]] = field(default_factory=list)
+    reworded: list[tuple[Question, Question, str]] = field(default_factory=list)
     closed: list[tuple[Question, Concluded]] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -76,10 +77,11 @@ class World:
         made = Desk(
             province="35",
             members=lambda: {code: PROVINCES[code] for code in self.registries},
-            encoder=QueryEncoder(KEYS),
+            encoders=lambda: (QueryEncoder(KEYS),),
             model=load_model(),
             ask=self._ask,
             opened=self._open,
+            again=self._again,
             closed=self._close,
             now=lambda: NOON,
         )
@@ -107,6 +109,9 @@ class World:
 
     async def _open(self, question: Question, provinces: Collection[str]) -> None:
         self.opened.append((question, list(provinces)))
+
+    async def _again(self, question: Question, other: Question, code: str) -> None:
+        self.reworded.append((question, other, code))
 
     async def _close(self, question: Question, concluded: Concluded) -> None:
         self.closed.append((question, concluded))

@@ -285,7 +285,6 @@ async def peers_of(node: Node) -> AsyncIterator[Peers]:
         membership=Reloaded(
             "membership", (home.membership,), lambda: load_membership(home.membership, home.membership_anchor, now())
         ),
-        keys=node.keys(),
         now=now,
     )
     try:

@@ -16,6 +16,7 @@ from node.errors import ConfigError
 from node.files import PUBLIC, check_free, read_file, write_atomic
 from node.pki.authority import DEFAULT_MEMBERSHIP_DAYS, Authority
 from node.pki.credentials import fingerprint
+from node.pki.epoch_secrets import MAX_PUBLIC_KEY_BYTES, check_public_key
 from node.pki.joining import join_federation
 from node.pki.membership import MAX_ANCHOR_BYTES, MAX_MEMBERSHIP_BYTES, key_id, make_member, read_anchor
 
@@ -50,12 +51,23 @@ def init(folder: Path, name: str) -> None:
 @click.option("--province", required=True, metavar="CODE", help="Kemendagri code, e.g. 35.")
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where its node answers.")
 @click.option("--name", metavar="NAME", help="Its name; default: as it is, or the province's.")
-def admit(authority: Authority, province: str, address: str, name: str | None) -> None:
-    """Add a member, or change its address. Counts for the others once published."""
-    known = next((member.name for member in authority.members() if member.code == province), province_name(province))
+@click.option(
+    "--encryption-key",
+    type=FILE,
+    metavar="FILE",
+    help="What `pulang epoch key` wrote on its node; default: as it is.",
+)
+def admit(authority: Authority, province: str, address: str, name: str | None, encryption_key: Path | None) -> None:
+    """Add a member, or change its address or its key. Counts for the others once published."""
+    was = next((member for member in authority.members() if member.code == province), None)
+    known = was.name if was else province_name(province)
     if name is None and known == province:
         raise ConfigError(f"{province} is not the code of a province we know", hint="if it is right, give its --name")
-    roster = authority.admit(make_member(province, name or known, address))
+    key = was.encryption_key if was else ""
+    if encryption_key is not None:
+        key = read_file(encryption_key, limit=MAX_PUBLIC_KEY_BYTES).decode("ascii", errors="replace").strip()
+        check_public_key(key)
+    roster = authority.admit(make_member(province, name or known, address, key))
     _print_members(roster.members)
 
 
@@ -109,12 +121,19 @@ def join(home: NodeHome, membership_file: Path, anchor: Path | None, epoch_secre
         click.echo(
             f"warning: province {config.province}, this node's, is not on the list: others will refuse it", err=True
         )
-    if membership.key_epoch != config.key_epoch:
+    valid = [epoch.number for epoch in membership.valid_epochs]
+    if config.key_epoch is not None and config.key_epoch not in valid:
         click.echo(
-            f"warning: the key epoch is {membership.key_epoch}, and {home.config} says {config.key_epoch}: "
-            "set it there and import the registry again",
+            f"warning: {home.config} says key_epoch = {config.key_epoch}, and the list says "
+            f"{' and '.join(map(str, valid))}, which counts: take the line out of the file",
             err=True,
         )
+    for epoch in membership.valid_epochs:
+        if not home.epoch_secret(epoch.number).exists():
+            click.echo(
+                f"warning: this node has no secret of epoch {epoch.number} ({epoch.state}): `pulang epoch install`",
+                err=True,
+            )
 
 
 def _print_members(members: tuple[Member, ...]) -> None:

@@ -44,9 +44,12 @@ from node.files import PUBLIC, append_line, make_private_folder, read_file, read
 from node.pki.identity import FEDERATION, PROVINCE, Identity, identity_in
 from node.pki.membership import (
     SETTINGS,
+    Epoch,
+    EpochState,
     Member,
     Membership,
     canonical_json,
+    check_epochs,
     check_members,
     epoch_check,
     sign_membership,
@@ -55,7 +58,7 @@ from node.pki.profile import leaf_builder, p256_key, root_builder
 from node.pki.trust import read_roots, verify_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -97,10 +100,13 @@ class Roster:
     version: Annotated[int, Field(ge=0)]
     key_epoch: Annotated[int, Field(ge=1)]
     members: tuple[Member, ...]
+    epochs: tuple[Epoch, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_members(self.members)
+        if self.epochs:
+            check_epochs(self.epochs)
         return self
 
 
@@ -219,19 +225,34 @@ class Authority:
                     f"{self.federation} has no members yet", hint="`pulang federation admit --province CODE` first"
                 )
             roster = replace(roster, version=roster.version + 1)
-            secret = read_epoch_secret(self.epoch_secret(roster.key_epoch))
+            epochs = roster.epochs or self._first_epoch(roster)
+            active = next(epoch for epoch in epochs if epoch.state is EpochState.ACTIVE)
             membership = Membership(
                 federation=roster.federation,
                 version=roster.version,
                 issued_at=now,
                 expires_at=now + timedelta(days=days),
-                key_epoch=roster.key_epoch,
-                epoch_check=epoch_check(secret, roster.key_epoch),
+                key_epoch=active.number,
+                epoch_check=active.check,
                 members=roster.members,
+                epochs=roster.epochs,
             )
             # Count before signing: two different lists must never carry one version.
             self._write_roster(roster)
             return membership, sign_membership(membership, self._membership_key())
+
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Return the valid epochs as they stand, published or not."""
+        roster = self._read_roster()
+        return roster.epochs or self._first_epoch(roster)
+
+    def set_epochs(self, change: Callable[[tuple[Epoch, ...]], tuple[Epoch, ...]]) -> tuple[Epoch, ...]:
+        """Take the epochs to another stage. Counts for others once published. Raises what `change` raises."""
+        with self._locked():
+            roster = self._read_roster()
+            epochs = change(roster.epochs or self._first_epoch(roster))
+            self._write_roster(replace(roster, epochs=epochs))
+            return epochs
 
     def epoch_secret(self, epoch: int) -> Path:
         """Return where the linkage secret of an epoch lies; it goes to each member by a safe hand."""
@@ -248,6 +269,10 @@ class Authority:
             raise StoreError(
                 f"{path} is damaged", hint="restore the folder from its backup; sign nothing before that"
             ) from None
+
+    def _first_epoch(self, roster: Roster) -> tuple[Epoch, ...]:
+        secret = read_epoch_secret(self.epoch_secret(roster.key_epoch))
+        return (Epoch(roster.key_epoch, epoch_check(secret, roster.key_epoch), EpochState.ACTIVE),)
 
     def _refuse_known_key(self, key: EllipticCurvePublicKey) -> None:
         known = next((issued for issued in self.register() if issued.key == _key_hash(key)), None)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from node.home import NodeHome
-    from node.pki.membership import Membership
+    from node.pki.membership import Epoch, Membership
 
 
 def join_federation(
@@ -50,10 +50,11 @@ def join_federation(
             hint=f"take the file of {config.federation}, or correct {home.config}",
         )
     _refuse_older(home, membership, anchor_pem)
-    secret = _secret_to_keep(home, membership, secret_text)
+    kept = _secret_to_keep(home, membership, secret_text)
 
-    if secret is not None:
-        path = home.epoch_secret(membership.key_epoch)
+    if kept is not None:
+        secret, epoch = kept
+        path = home.epoch_secret(epoch.number)
         make_private_folder(path.parent)
         write_atomic(path, secret.hex().encode("ascii") + b"\n")
     write_atomic(home.membership_anchor, anchor_pem, mode=PUBLIC, replace=True)
@@ -94,24 +95,34 @@ def _refuse_older(home: NodeHome, membership: Membership, anchor_pem: bytes) -> 
         )
 
 
-def _secret_to_keep(home: NodeHome, membership: Membership, offered: str | None) -> bytes | None:
-    """Return the offered secret if it is the epoch's and not in the folder yet; one in the folder is checked too."""
-    epoch, path = membership.key_epoch, home.epoch_secret(membership.key_epoch)
-    secret = load_secret(offered) if offered is not None else None
-    if secret is not None:
-        _check_secret(secret, membership, "the secret file", "take the authority's file of this epoch")
-    if path.exists():
-        _check_secret(read_epoch_secret(path), membership, str(path), "move it away and join again with --epoch-secret")
+def _secret_to_keep(home: NodeHome, membership: Membership, offered: str | None) -> tuple[bytes, Epoch] | None:
+    """Return the offered secret and its epoch unless it is in the folder; those in the folder are checked too.
+
+    Only a directory without epochs needs one here: else it may come sealed (`take_in_secret`).
+    """
+    there = [epoch for epoch in membership.valid_epochs if home.epoch_secret(epoch.number).exists()]
+    for epoch in there:
+        path = home.epoch_secret(epoch.number)
+        if not _is_of(read_epoch_secret(path), epoch):
+            raise _wrong(str(path), membership, "move it away and join again with --epoch-secret")
+    if offered is None:
+        if not there and not membership.epochs:
+            raise ConfigError(
+                f"this node has no linkage secret of epoch {membership.key_epoch}",
+                hint=f"give epoch-{membership.key_epoch}.key with --epoch-secret",
+            )
         return None
-    if secret is None:
-        raise ConfigError(
-            f"this node has no linkage secret of epoch {epoch}", hint=f"give epoch-{epoch}.key with --epoch-secret"
-        )
-    return secret
+    secret = load_secret(offered)
+    meant = next((epoch for epoch in membership.valid_epochs if _is_of(secret, epoch)), None)
+    if meant is None:
+        raise _wrong("the secret file", membership, "take the authority's file of this epoch")
+    return None if meant in there else (secret, meant)
 
 
-def _check_secret(secret: bytes, membership: Membership, what: str, hint: str) -> None:
-    if not hmac.compare_digest(epoch_check(secret, membership.key_epoch), membership.epoch_check):
-        raise TrustError(
-            f"{what} is not the secret of epoch {membership.key_epoch} in {membership.federation}", hint=hint
-        )
+def _is_of(secret: bytes, epoch: Epoch) -> bool:
+    return hmac.compare_digest(epoch_check(secret, epoch.number), epoch.check)
+
+
+def _wrong(what: str, membership: Membership, hint: str) -> TrustError:
+    numbers = " or ".join(str(epoch.number) for epoch in membership.valid_epochs)
+    return TrustError(f"{what} is not the secret of epoch {numbers} in {membership.federation}", hint=hint)

@@ -10,6 +10,7 @@ import json
 from dataclasses import KW_ONLY
 from datetime import timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -61,9 +62,15 @@ class Member:
 class EpochState(StrEnum):
     """Where an epoch of the linkage key stands in the federation."""
 
-    NEXT = "next"  # its secret is out, indexes are being encoded; nobody must answer in it yet
+    NEXT = "next"  # its secret is out, indexes are being encoded; who is ready answers in it, nobody asks in it
     ACTIVE = "active"  # questions are asked in it
     OLD = "old"  # still answered, until everybody has the new one
+
+
+# The only stages there are: one epoch; the next is prepared; the new one is active and the old one still answered.
+STAGES: Final = frozenset(
+    {(EpochState.ACTIVE,), (EpochState.ACTIVE, EpochState.NEXT), (EpochState.OLD, EpochState.ACTIVE)}
+)
 
 
 @dataclass(frozen=True, slots=True, config=SETTINGS)
@@ -103,14 +110,32 @@ class Membership:
     """The federation's roots, PEM: two while one replaces the other."""
     revoked: tuple[Revocation, ...] = ()
     epochs: tuple[Epoch, ...] = ()
-    """Every epoch that is valid now; exactly one of them is active."""
+    """Every epoch that is valid now, ascending; exactly one of them is active."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_members(self.members)
         if self.expires_at <= self.issued_at:
             raise ValueError("it ends before it begins")
+        if self.epochs:
+            check_epochs(self.epochs)
+            if (self.key_epoch, self.epoch_check) != (self.active_epoch.number, self.active_epoch.check):
+                raise ValueError("key_epoch and epoch_check are not those of the active epoch")
         return self
+
+    @property
+    def valid_epochs(self) -> tuple[Epoch, ...]:
+        """Every epoch questions may come in, ascending; a list without epochs has one, its key_epoch."""
+        return self.epochs or (Epoch(self.key_epoch, self.epoch_check, EpochState.ACTIVE),)
+
+    @property
+    def active_epoch(self) -> Epoch:
+        """The epoch questions are asked in."""
+        return next(epoch for epoch in self.valid_epochs if epoch.state is EpochState.ACTIVE)
+
+    def epoch(self, number: int) -> Epoch | None:
+        """Return a valid epoch, None when this number is none."""
+        return next((epoch for epoch in self.valid_epochs if epoch.number == number), None)
 
     def by_code(self, code: str) -> Member | None:
         """Return the member of a province, None if it is not one."""
@@ -140,10 +165,17 @@ def check_members(members: tuple[Member, ...]) -> None:
         raise ValueError("two provinces have the same address")
 
 
-def make_member(code: str, name: str, address: str) -> Member:
+def check_epochs(epochs: tuple[Epoch, ...]) -> None:
+    """Raise ValueError unless these are the epochs of one stage: the active one, alone or beside its neighbour."""
+    stage = tuple(epoch.state for epoch in epochs)
+    if stage not in STAGES or any(a.number >= b.number for a, b in pairwise(epochs)):
+        raise ValueError("its epochs must be the active one, alone, after an old one, or before the next")
+
+
+def make_member(code: str, name: str, address: str, encryption_key: str = "") -> Member:
     """Check a member that comes from a command line. Raises ConfigError naming every wrong part."""
     try:
-        return Member(code=code, name=name, address=address)
+        return Member(code=code, name=name, address=address, encryption_key=encryption_key)
     except ValidationError as error:
         raise ConfigError(f"not a member: {complaints(error)}") from None
 

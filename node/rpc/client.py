@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 from grpc_health.v1 import health_pb2
 
+from matching.schema import PERSON_SCHEMA
 from node.errors import CertificateExpiredError, PeerContractError, PeerUnreachableError
 from node.pki.identity import Identity
 from node.rpc.wire import MAX_RESPONSE_BYTES, WireError, parse, peer_error, read_answer, write_question
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from matching.keys import FieldKeys
     from matching.question import EncodedQuery
     from node.messages import Answer, QuestionHeader
     from node.pki.credentials import Credentials
@@ -62,12 +62,10 @@ class Peers:
         *,
         credentials: Reloaded[Credentials],
         membership: Reloaded[Membership],
-        keys: FieldKeys,
         now: Callable[[], datetime],
     ) -> None:
         self._credentials = credentials
         self._membership = membership
-        self._keys = keys
         self._now = now
         self._connections: dict[str, _Connection] = {}
         self._draining: set[asyncio.Task[None]] = set()
@@ -82,8 +80,8 @@ class Peers:
         try:
             return read_answer(
                 reply,
-                schema=self._keys.schema,
-                epoch=self._keys.epoch,
+                schema=PERSON_SCHEMA,
+                epoch=query.epoch,
                 province=member.code,
                 request_sha256=hashlib.sha256(data).digest(),
             )

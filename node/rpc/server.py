@@ -13,9 +13,10 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from matching.schema import PERSON_SCHEMA
 from node.errors import AccessDeniedError, BusyError, TrustError
 from node.log import log_bug
-from node.messages import MAX_DEADLINE_S
+from node.messages import MAX_DEADLINE_S, Refused
 from node.pki.trust import verify_peer
 from node.policy import Method, require_allowed
 from node.rpc.client import ASK, HEALTH_CHECK
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from node.messages import ReceivedQuestion
     from node.pki.membership import Member
     from node.runtime import NodeRuntime
 
@@ -196,17 +198,25 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
     async def Ask(self, request: exchange_pb2.AskRequest, context: _Context) -> exchange_pb2.AskResponse:  # noqa: ARG002, N802
         """Answer one stage of one question."""
         call, runtime = _call.get(), self._runtime
-        schema, epoch = runtime.keys.schema, runtime.keys.epoch
-        question = read_question(request, call.request_sha256, schema, epoch)
+        # Before the first import there is no index in any epoch: then the keys alone say what could be answered.
+        epochs = runtime.generations.epochs or frozenset(runtime.keyring.keys)
+        question = read_question(request, call.request_sha256, PERSON_SCHEMA, epochs)
         answer = await runtime.service.answer(call.member.code, question, time_left_s=call.time_left_s)
         return write_answer(
             answer,
-            schema=schema,
-            epoch=epoch,
+            schema=PERSON_SCHEMA,
+            epoch=_epoch_of(question, runtime),
             province=runtime.config.province,
             request_sha256=call.request_sha256,
             now=runtime.now(),
         )
+
+
+def _epoch_of(question: ReceivedQuestion, runtime: NodeRuntime) -> int:
+    """Return the epoch an answer is headed with: the question's, or the federation's active one of a refused one."""
+    if isinstance(question.content, Refused):
+        return runtime.membership.active_epoch.number
+    return question.content.epoch
 
 
 async def _abort(context: _Context, path: str, error: Exception) -> None:

@@ -62,7 +62,7 @@ from node.messages import (
 from proto.pulang.exchange.v1 import exchange_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
@@ -157,19 +157,24 @@ def write_question(header: QuestionHeader, query: EncodedQuery) -> bytes:
     return request.SerializeToString(deterministic=True)
 
 
-def read_question(request: pb.AskRequest, request_sha256: bytes, schema: LinkageSchema, epoch: int) -> ReceivedQuestion:
-    """Check a question against the contract. What breaks it, or was made under another schema, becomes a Refused."""
+def read_question(
+    request: pb.AskRequest, request_sha256: bytes, schema: LinkageSchema, epochs: Collection[int]
+) -> ReceivedQuestion:
+    """Check a question against the contract. What breaks it, or was made under another schema, becomes a Refused.
+
+    epochs: those it can be answered in.
+    """
     identity: tuple[bytes, int] | None = None
     header: QuestionHeader | None = None
     content: EncodedQuery | Refused
     try:
         identity = _read_identity(request.header, "header")
         header = _read_header(request.header)
-        if identity == (schema.fingerprint, epoch):
+        if identity[0] == schema.fingerprint and identity[1] in epochs:
             _require(request.WhichOneof("stage") == "match", "stage", "must be match")
-            content = _read_query(request.match, schema, epoch)
+            content = _read_query(request.match, schema, identity[1])
         else:
-            ours = describe(schema.fingerprint, epoch)
+            ours = describe(schema.fingerprint, *sorted(epochs))
             content = Refused(
                 RefusalReason.SCHEMA_MISMATCH, f"we encode by {ours}, the question by {describe(*identity)}"
             )

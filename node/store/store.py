@@ -104,6 +104,11 @@ class Store:
             _append(connection, tables.question_provinces, shares)
             _append(connection, tables.audit, [_audit_row(entry) for entry in entries])
 
+    def record_events(self, entries: Sequence[AuditEntry]) -> None:
+        """Append audit rows that belong to no answer and to no new question, all of them or none."""
+        with self._write() as connection:
+            _append(connection, tables.audit, [_audit_row(entry) for entry in entries])
+
     def resolve_handle(self, handle: bytes, now: datetime) -> HandleRecord | None:
         """Return what a handle stands for; None when it was never given out, or has expired."""
         columns = tables.handles.c

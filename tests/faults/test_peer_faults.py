@@ -27,6 +27,7 @@ from node.errors import (
 )
 from node.messages import Answered, Busy, RefusalReason, Refused, Unavailable
 from node.pki.authority import Authority
+from node.pki.membership import Epoch, EpochState, epoch_check
 from node.rpc.client import ASK, HEALTH_CHECK, MAX_RETRIES
 from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
 from node.service import DISK_LOW, MAX_QUESTIONS_PER_CALLER, NO_AUDIT
@@ -242,10 +243,13 @@ async def test_answer_that_breaks_the_contract_is_not_believed(
 async def test_peer_of_another_epoch_refuses_and_both_are_named(own: Node) -> None:
     federation = own.federation
     peer = federation.nodes["36"]
-    federation.settle(peer, key_epoch=2)
-    shutil.copy(
-        Authority.found(federation.root / "other", FEDERATION, now()).epoch_secret(1), peer.home.epoch_secret(2)
-    )
+    federation.settle(peer)
+    secret = "".join(f"{byte:02x}" for byte in range(32))
+    epochs = (Epoch(2, epoch_check(bytes.fromhex(secret), 2), EpochState.ACTIVE),)
+    federation.authority.set_epochs(lambda _: epochs)
+    peer.home.membership.write_bytes(federation.authority.publish(now())[1])
+    shutil.copy(peer.home.epoch_secret(1), peer.home.epoch_secret(2))
+    peer.home.epoch_secret(2).write_text(secret)
     peer.publish(crowd(20, seed=2), epoch=2)
     with peer.running():
         answer = await ask(own, peer)

@@ -33,7 +33,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
 
 @pytest.fixture
 def generations(node: Node) -> Iterator[Generations]:
-    opened = Generations(node.home, node.keys())
+    opened = Generations(node.home, lambda: {1: node.keys()})
     opened.open()
     yield opened
     opened.close()

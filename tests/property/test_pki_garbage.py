@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from node.errors import NodeError
+from node.errors import NodeError, TrustError
 from node.pki.authority import Authority
+from node.pki.epoch_secrets import MLKEM_SEED_BYTES, X25519_BYTES, SealingKey, read_sealed, seal
 from node.pki.identity import Identity
 from node.pki.membership import Member, verify_membership
 from node.pki.trust import verify_peer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # An edit may make the serial negative: the library then says so besides loading it, and our check refuses it.
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+SEALING_KEY = SealingKey(bytes(range(MLKEM_SEED_BYTES + X25519_BYTES)))
 EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4)
 
 
@@ -114,3 +116,31 @@ def test_no_bytes_escape_as_another_error(small: Small, data: bytes) -> None:
         small.world.authority.issue(data, "35", NOW)
     with pytest.raises(NodeError):
         verify_membership(data, small.world.authority.anchor_pem, NOW)
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 2**31 - 1), st.sampled_from(["11", "33", "94"]))
+def test_what_was_sealed_opens_to_the_same_secret(secret: bytes, epoch: int, province: str) -> None:
+    sealed = read_sealed(seal(secret, SEALING_KEY.public_hex, federation="fkd-mpu", province=province, epoch=epoch))
+    assert (sealed.epoch, sealed.province) == (epoch, province)
+    assert SEALING_KEY.open(sealed) == secret
+
+
+@given(st.data())
+def test_a_sealed_secret_with_any_byte_changed_is_refused_or_opens_unchanged(data: st.DataObject) -> None:
+    whole = seal(bytes(range(32)), SEALING_KEY.public_hex, federation="fkd-mpu", province="33", epoch=2)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    byte = data.draw(st.integers(0, 255))
+    changed = whole[:place] + bytes([byte]) + whole[place + 1 :]
+    try:
+        found = read_sealed(changed)
+        secret = SEALING_KEY.open(found)
+    except TrustError:
+        return
+    assert secret == bytes(range(32))
+    assert (found.federation, found.province, found.epoch) == ("fkd-mpu", "33", 2)
+
+
+@given(st.binary(max_size=3000))
+def test_garbage_is_no_sealed_secret(data: bytes) -> None:
+    with pytest.raises(TrustError):
+        read_sealed(data)

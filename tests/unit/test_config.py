@@ -36,7 +36,7 @@ def test_what_is_written_is_what_is_read(home: NodeHome) -> None:
 
 def test_defaults_are_those_the_documents_name(home: NodeHome) -> None:
     config = load_config(written(home, GOOD))
-    assert (config.listen, config.key_epoch) == ("127.0.0.1:7035", 1)
+    assert (config.listen, config.key_epoch) == ("127.0.0.1:7035", None)
     assert config.store_url(home) == f"sqlite:///{home.root}/node.db"
 
 

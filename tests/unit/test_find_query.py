@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from matching.encoding import QueryEncoder
 from matching.errors import FieldValueError
+from matching.keys import FieldKeys
 from matching.question import Client, EncodedQuery
+from matching.schema import PERSON_SCHEMA
 from node.errors import (
     CertificateExpiredError,
     OutcomeLostError,
@@ -23,14 +26,15 @@ from node.errors import (
 )
 from node.findings import Accepted, Concluded, Heard, ProvinceState, Warned, as_json, from_json
 from node.messages import Busy, NeedMore, RefusalReason, Refused, Unavailable
-from tests.asking import World, build_registries, events_of, failing, heard_of, inquiry, mute, outcome_of, saying
+from tests.asking import KEYS, World, build_registries, events_of, failing, heard_of, inquiry, mute, outcome_of, saying
 from tests.federation import JOKO_AS_SAID
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from matching.index import EncodedIndex
-    from node.query import Question
+    from node.messages import Answer
+    from node.query import Desk, Question
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +238,76 @@ async def test_every_event_survives_the_way_to_the_command_line(world: World) ->
 async def test_a_value_the_registry_lacks_weighs_nothing_rather_than_zero(world: World) -> None:
     concluded = await outcome_of(world.desk(), inquiry(replace(JOKO_AS_SAID, father_name="Karto")))
     assert concluded.finds[0].bits["father_name"] is None
+
+
+OTHER_KEYS = FieldKeys.derive(bytes(range(32, 64)), PERSON_SCHEMA, 2)
+MISMATCH = Refused(RefusalReason.SCHEMA_MISMATCH, "we encode by schema 0 epoch 1")
+
+
+class TwoEpochs(World):
+    """Provinces that have an index in epoch 1 only, asked in epoch 2."""
+
+    async def _ask(self, code: str, question: Question, time_left_s: float) -> Answer:
+        if question.query.epoch == 2:
+            self.asked.append((code, question))
+            return MISMATCH
+        return await super()._ask(code, question, time_left_s)
+
+    def in_both(self) -> Desk:
+        return self.desk(encoders=lambda: (QueryEncoder(OTHER_KEYS), QueryEncoder(KEYS)))
+
+
+async def test_who_has_not_the_active_epoch_yet_is_asked_in_the_other_valid_one(
+    registries: dict[str, EncodedIndex],
+) -> None:
+    world = TwoEpochs(registries)
+    concluded = await outcome_of(world.in_both())
+    assert (concluded.outcome, concluded.province) == ("home_found", "33")
+    assert [(heard.state, heard.epoch) for heard in concluded.heard] == [("answered", 1)] * 3
+    assert sorted((code, question.query.epoch) for code, question in world.asked) == [
+        (code, epoch) for code in ("33", "35", "36") for epoch in (1, 2)
+    ]
+
+
+async def test_the_other_epoch_is_recorded_before_it_is_asked_and_encoded_once(
+    registries: dict[str, EncodedIndex],
+) -> None:
+    world = TwoEpochs(registries)
+    await outcome_of(world.in_both())
+    assert sorted(code for _, _, code in world.reworded) == ["33", "35", "36"]
+    ((first, second),) = {(id(first), id(second)) for first, second, _ in world.reworded}
+    assert first != second
+    (question, other, _) = world.reworded[0]
+    assert (question.query.epoch, other.query.epoch) == (2, 1)
+    assert question.header.nonce != other.header.nonce  # other bytes under the same nonce would be refused as a forgery
+    assert question.header.case_reference == other.header.case_reference
+    assert world.closed[0][0].asked_in(1) is other
+
+
+async def test_a_question_in_the_other_epoch_that_cannot_be_recorded_is_not_asked(
+    registries: dict[str, EncodedIndex],
+) -> None:
+    async def full(*_: object) -> None:
+        raise StoreError("the database has no room left on its disk")
+
+    world = TwoEpochs(registries)
+    concluded = await outcome_of(replace(world.in_both(), again=full))
+    assert concluded.outcome == "incomplete"
+    assert {question.query.epoch for _, question in world.asked} == {2}
+    assert {heard.state for heard in concluded.heard} == {ProvinceState.UNAVAILABLE}
+
+
+async def test_with_one_valid_epoch_a_refusal_stays_a_refusal(world: World) -> None:
+    world.faults["36"] = saying(MISMATCH)
+    concluded = await outcome_of(world.desk())
+    assert heard_of(concluded, "36").state is ProvinceState.REFUSED
+    assert world.reworded == []
+
+
+async def test_the_other_epoch_has_no_deadline_of_its_own(registries: dict[str, EncodedIndex]) -> None:
+    world = TwoEpochs(registries)
+    world.faults["36"] = mute
+    concluded = await outcome_of(world.in_both(), inquiry(timeout_s=2.0))
+    assert heard_of(concluded, "36").state is ProvinceState.TIMED_OUT
+    assert heard_of(concluded, "36").ms < 10_000
+    assert heard_of(concluded, "33").state is ProvinceState.ANSWERED

@@ -39,7 +39,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def received(request: pb.AskRequest) -> ReceivedQuestion:
-    return read_question(request, SHA, PERSON_SCHEMA, EPOCH)
+    return read_question(request, SHA, PERSON_SCHEMA, {EPOCH})
 
 
 def request(asked: EncodedQuery | None = None, **header_changes: Any) -> pb.AskRequest:
