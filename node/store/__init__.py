@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from node.store.records import (
+    NO_REQUEST,
+    PENDING,
     AuditEntry,
     Direction,
     HandleRecord,
@@ -13,6 +15,8 @@ from node.store.records import (
 from node.store.store import Store, open_store, sqlite_folder
 
 __all__ = [
+    "NO_REQUEST",
+    "PENDING",
     "AuditEntry",
     "Direction",
     "HandleRecord",

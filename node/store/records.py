@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 
+PENDING: Final = "pending"  # outcome of a row that is committed before its answer is computed
+NO_REQUEST: Final = bytes(32)  # request_sha256 of a row that is about no single request
+
+
 class Direction(StrEnum):
-    """Whether this node asked the peer or answered it."""
+    """Whether this node asked the peer, answered it, or did something to its own log."""
 
     ASKED = "asked"
     ANSWERED = "answered"
+    OWN = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +28,11 @@ class AuditEntry:
 
     peer: code of the other province. outcome: `sent`, or what was answered (`answered`, `refused`, ...); reason: why
     not. request_sha256: of the request's bytes, so that both sides' audits name a question alike. number: given by
-    the store, ascending; None before. What a malformed question did not carry is None; a value outside its limit is
-    never copied here, because the audit would then hold whatever a stranger wrote into it.
+    the store, ascending and without a gap; None before. concerns: number of the row this one is about: an outcome's
+    PENDING row, the last row a retention erased. calls: how many this row stands for; more than one where a flood of
+    refusals was counted together. handles_given: with an answer. What a malformed question did not carry is None; a
+    value outside its limit is never copied here, because the audit would then hold whatever a stranger wrote into it.
+    The fields of ERASABLE can be erased later: the log's tree holds commitments to them, not the values.
     """
 
     at: datetime
@@ -42,6 +50,9 @@ class AuditEntry:
     schema_fingerprint: bytes | None = None
     key_epoch: int | None = None
     duration_ms: int | None = None
+    concerns: int | None = None
+    calls: int = 1
+    handles_given: int | None = None
     number: int | None = None
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
-from node.store import tables
+from node.store import log, tables
 from node.store.dump import read_rows, write_rows
 from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import fault, translated
-from node.store.records import AuditEntry, Direction, HandleRecord
+from node.store.records import PENDING, Direction, HandleRecord
 from node.store.schema import migrate
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine, Table
 
-    from node.store.records import QuestionOutcome, QuestionRecord
+    from node.store.records import AuditEntry, QuestionOutcome, QuestionRecord
 
 WAIT_S: Final = 5.0  # a writer waits this long for another; well inside the 60 s a question may take
+INTERRUPTED: Final = "interrupted"  # outcome of a question whose node died while it was being answered
 _FORGET_BATCH: Final = 100  # expired handles removed per answer: twenty times what an answer adds
 
 
@@ -62,13 +63,43 @@ class Store:
         self._place = place
         self._identity = _identity(path)
 
+    def record_pending(self, entry: AuditEntry) -> int:
+        """Append a PENDING row and return its number, which the outcome's row will name in `concerns`.
+
+        Call it before the answer is computed. Raises StoreError when it could not be made durable; then nothing may be
+        computed. A process that dies in between leaves the row for `resolve_interrupted`.
+        """
+        with self._write() as connection:
+            (number,) = log.append(connection, [entry])
+        return number
+
+    def resolve_interrupted(self, now: datetime) -> int:
+        """Give every PENDING row without an outcome the outcome `interrupted`; return how many there were.
+
+        Call it when a node starts to serve, never while one does.
+        """
+        rows = tables.audit.alias()
+        resolved = select(rows.c.number).where(
+            rows.c.concerns == tables.audit.c.number, rows.c.direction == Direction.ANSWERED
+        )
+        query = (
+            log.select_entries()
+            .where(tables.audit.c.outcome == PENDING, ~resolved.exists())
+            .order_by(tables.audit.c.number)
+        )
+        with self._write() as connection:
+            left = [log.entry_of(row) for row in connection.execute(query).mappings()]
+            outcomes = [replace(each, at=now, outcome=INTERRUPTED, concerns=each.number) for each in left]
+            log.append(connection, outcomes)
+        return len(left)
+
     def record_answer(self, entry: AuditEntry, handles: Sequence[HandleRecord] = ()) -> None:
-        """Append the audit row together with the handles given out, in one transaction: all of it or nothing.
+        """Append the outcome's row together with the handles given out, in one transaction: all of it or nothing.
 
         Call it before the answer leaves. Raises StoreError when it could not be made durable; then nothing may leave.
         """
         with self._write() as connection:
-            _append(connection, tables.audit, [_audit_row(entry)])
+            log.append(connection, [entry])
             _append(connection, tables.handles, [_handle_row(handle) for handle in handles])
             _forget_expired(connection, entry.at)
 
@@ -84,7 +115,7 @@ class Store:
                 "asked_at": question.at,
             }
             _append(connection, tables.questions, [row])
-            _append(connection, tables.audit, [_audit_row(entry) for entry in entries])
+            log.append(connection, entries)
 
     def record_outcome(self, outcome: QuestionOutcome, entries: Sequence[AuditEntry]) -> None:
         """Write down what came of a recorded question, with an audit row for every province's answer or silence."""
@@ -102,7 +133,7 @@ class Store:
             )
             shares = [{"question_id": outcome.question_id, **asdict(share)} for share in outcome.provinces]
             _append(connection, tables.question_provinces, shares)
-            _append(connection, tables.audit, [_audit_row(entry) for entry in entries])
+            log.append(connection, entries)
 
     def record_events(self, entries: Sequence[AuditEntry]) -> None:
         """Append audit rows that belong to no answer and to no new question, all of them or none."""
@@ -123,10 +154,10 @@ class Store:
 
     def audit_entries(self, since: int = 0, limit: int = 1000) -> tuple[AuditEntry, ...]:
         """Return up to `limit` audit rows whose number is above `since`, oldest first."""
-        query = select(tables.audit).where(tables.audit.c.number > since).order_by(tables.audit.c.number).limit(limit)
+        number = tables.audit.c.number
+        query = log.select_entries().where(number > since).order_by(number).limit(limit)
         with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return tuple(AuditEntry(**{**row, "direction": Direction(row["direction"])}) for row in rows)
+            return tuple(log.entry_of(row) for row in connection.execute(query).mappings())
 
     def dump(self) -> Iterator[bytes]:
         """Yield the whole database, as of one moment, in the lines of node/store/dump.py."""
@@ -182,12 +213,6 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
 def _append(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     if rows:  # SQLAlchemy would take an empty list for one row of defaults
         connection.execute(insert(table), rows)
-
-
-def _audit_row(entry: AuditEntry) -> dict[str, Any]:
-    row = asdict(entry)
-    del row["number"]
-    return row
 
 
 def _handle_row(record: HandleRecord) -> dict[str, Any]:

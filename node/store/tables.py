@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    text,
 )
 
 if TYPE_CHECKING:
@@ -51,28 +52,63 @@ class UtcTime(TypeDecorator[datetime]):
 
 metadata = MetaData()
 
+# Leaf number - 1 of the log's hash tree (node/leaves.py says how a row becomes a leaf). No value that would have to be
+# erased stands here: commitments holds 32 bytes for each field of ERASABLE, and the values lie in `audit_erasable`.
 audit = Table(
     "audit",
     metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", UtcTime, nullable=False),
     Column("direction", String(8), nullable=False),
     Column("peer", String(8), nullable=False),
     Column("method", String(32), nullable=False),
     Column("purpose", String(32)),
     Column("outcome", String(32), nullable=False),
-    Column("reason", String(255)),
-    Column("case_reference", String(64)),
-    Column("operator_pseudonym", LargeBinary(32)),
-    Column("nonce", LargeBinary(32)),
+    Column("concerns", BigInteger),
+    Column("calls", BigInteger, nullable=False),
+    Column("handles_given", Integer),
     Column("request_sha256", LargeBinary(32), nullable=False),
     Column("generation", String(32)),
     Column("schema_fingerprint", LargeBinary(32)),
     Column("key_epoch", Integer),
     Column("duration_ms", Integer),
-    CheckConstraint("direction IN ('asked', 'answered')", name="audit_direction"),
+    Column("commitments", LargeBinary(128), nullable=False),
+    CheckConstraint("direction IN ('asked', 'answered', 'own')", name="audit_direction"),
     CheckConstraint("length(request_sha256) = 32", name="audit_request_sha256"),
-    sqlite_autoincrement=True,  # a number is never given twice, not even after the newest row was lost
+    CheckConstraint("length(commitments) = 128", name="audit_commitments"),
+    CheckConstraint("calls > 0", name="audit_calls"),
+    # A pending row has one outcome: whoever comes second with another is refused, and his answer stays here.
+    Index(
+        "audit_one_outcome",
+        "concerns",
+        unique=True,
+        sqlite_where=text("direction = 'answered'"),
+        postgresql_where=text("direction = 'answered'"),
+    ),
+)
+
+# What retention erases, and the salts without which the commitments say nothing. A row is added and deleted, never
+# changed; the audit says what was deleted.
+audit_erasable = Table(
+    "audit_erasable",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("case_reference", String(64)),
+    Column("operator_pseudonym", LargeBinary(32)),
+    Column("nonce", LargeBinary(32)),
+    Column("reason", String(255)),
+    Column("salts", LargeBinary(64), nullable=False),
+    CheckConstraint("length(salts) = 64", name="audit_erasable_salts"),
+    Index("audit_erasable_case", "case_reference"),
+)
+
+# The complete subtrees of the log's hash tree, by position (node/merkle.py). Append-only.
+audit_nodes = Table(
+    "audit_nodes",
+    metadata,
+    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    CheckConstraint("length(hash) = 32", name="audit_nodes_hash"),
 )
 
 # Only the handle's hash is kept: whoever reads a stolen copy of the database cannot present a handle to us.

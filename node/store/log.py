@@ -1,0 +1,97 @@
+"""The audit log as the database keeps it: rows, their erasable halves and the hash tree, grown in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, insert, select
+
+from node.leaves import ERASABLE, SALTS_BYTES, commitments, leaf
+from node.merkle import grown, position
+from node.store.records import AuditEntry, Direction
+from node.store.tables import audit, audit_erasable, audit_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, RowMapping, Select
+
+LOG_LOCK: Final = 0x50554C4F47  # "PULOG": any number of our own
+
+
+class LogDamagedError(Exception):
+    """Rows and tree do not fit together: somebody has changed the database past the node."""
+
+
+def append(connection: Connection, entries: Sequence[AuditEntry]) -> list[int]:
+    """Append rows in this order; returns their numbers: the next ones without a gap, whoever else is appending.
+
+    The caller's transaction makes rows, erasable halves and tree nodes durable together. On SQLite it has begun
+    IMMEDIATE, on PostgreSQL an advisory lock is taken here: either way nobody else appends until it has ended.
+    """
+    if not entries:
+        return []
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(LOG_LOCK)))
+    size = log_size(connection)
+    if size != tree_size(connection):
+        raise LogDamagedError("rows and tree are not equally long")
+    fresh: dict[int, bytes] = {}
+
+    def read(where: int) -> bytes:
+        return fresh[where] if where in fresh else node(connection, where)
+
+    rows: list[dict[str, Any]] = []
+    halves: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries, start=size + 1):
+        salts = secrets.token_bytes(SALTS_BYTES)
+        committed = commitments(entry, salts)
+        fresh.update(grown(number - 1, leaf(entry, number, committed), read))
+        row = {**asdict(entry), "number": number, "commitments": committed}
+        halves.append({"number": number, "salts": salts, **{name: row.pop(name) for name in ERASABLE}})
+        rows.append(row)
+    connection.execute(insert(audit), rows)
+    connection.execute(insert(audit_erasable), halves)
+    connection.execute(insert(audit_nodes), [{"position": where, "hash": value} for where, value in fresh.items()])
+    return [row["number"] for row in rows]
+
+
+def log_size(connection: Connection) -> int:
+    """Return how many rows the log has: the highest number."""
+    return connection.execute(select(func.max(audit.c.number))).scalar_one() or 0
+
+
+def tree_size(connection: Connection) -> int:
+    """Return how many leaves the tree has: its last leaf has the highest position of all nodes."""
+    last = connection.execute(select(func.max(audit_nodes.c.position))).scalar_one()
+    return 0 if last is None else last // 2 + 1
+
+
+def node(connection: Connection, where: int) -> bytes:
+    """Return a stored node of the tree. Raises LogDamagedError when it is not there."""
+    value: bytes | None = connection.execute(
+        select(audit_nodes.c.hash).where(audit_nodes.c.position == where)
+    ).scalar_one_or_none()
+    if value is None:
+        raise LogDamagedError(f"the tree has no node {where}")
+    return value
+
+
+def select_entries() -> Select[Any]:
+    """Return the query of rows with what is left of their erasable halves."""
+    return select(audit, *(audit_erasable.c[name] for name in (*ERASABLE, "salts"))).join(
+        audit_erasable, audit.c.number == audit_erasable.c.number, isouter=True
+    )
+
+
+def entry_of(row: RowMapping) -> AuditEntry:
+    """Return one row of `select_entries` as a plain value."""
+    values = {name: row[name] for name in AuditEntry.__slots__}
+    return AuditEntry(**{**values, "direction": Direction(values["direction"])})
+
+
+def leaf_position(number: int) -> int:
+    """Return where the leaf of a row is stored in the tree."""
+    return position(0, number - 1)
