@@ -41,6 +41,9 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    interrupted = await asyncio.to_thread(runtime.store.resolve_interrupted, runtime.now())
+    if interrupted:
+        _log.warning("interrupted_questions_resolved", count=interrupted)
     await asyncio.to_thread(warm_up, runtime)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runtime.peers.close)

@@ -1,4 +1,4 @@
-"""Answering a peer's question: policy, search, audit, answer, in this order."""
+"""Answering a peer's question: policy, PENDING row, search, outcome's row, answer, in this order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,8 @@ from node.messages import (
     Unavailable,
 )
 from node.policy import Method, require_allowed
-from node.store import AuditEntry, Direction, HandleRecord
+from node.store import NO_REQUEST, PENDING, AuditEntry, Direction, HandleRecord
+from node.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +93,7 @@ class AnsweringService:
         self._observe = observe
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._waiting: Counter[str] = Counter()
+        self._tally = Tally()
         self._lock = threading.Lock()
         self.paused: str | None = None
         """Why nothing is answered for now, one of the fixed sentences; None when questions are."""
@@ -99,13 +101,15 @@ class AnsweringService:
     async def answer(self, caller: str, question: ReceivedQuestion, *, time_left_s: float) -> Answer:
         """Answer one question of a member whose identity has been verified.
 
-        The audit row and the handles are committed before this returns; where they cannot be, the answer is
-        Unavailable. Raises TimeoutError when `time_left_s` ran out first.
+        A PENDING row is committed before the registry is searched, its outcome's row with the handles before this
+        returns; where they cannot be, the answer is Unavailable. Raises TimeoutError when `time_left_s` ran out first.
         """
         if self.paused is not None:
             return Unavailable(self.paused)  # not audited: nothing was read, and there may be no room to write
         if not self._enter(caller):
-            return Busy(RETRY_AFTER_S)  # not audited: nothing was read, and a flood must not fill the disk
+            # Counted, and a row for all of them within a minute: nothing was read, and a flood must not fill the disk.
+            self._tally.add(caller, BUSY)
+            return Busy(RETRY_AFTER_S)
         asked_at = time.monotonic()
         patience = _Patience(asked_at, asked_at + time_left_s)
         try:
@@ -121,6 +125,23 @@ class AnsweringService:
         finally:
             patience.hung_up = True
 
+    def record_tally(self) -> None:
+        """Write the rows of refusals that were counted together; what cannot be written now is kept for the next time.
+
+        Raises StoreError.
+        """
+        counted = self._tally.drain()
+        now = self._now()
+        entries = [
+            AuditEntry(now, Direction.ANSWERED, caller, Method.ASK, outcome, NO_REQUEST, reason=reason, calls=calls)
+            for (caller, outcome, reason), calls in counted.items()
+        ]
+        try:
+            self._store.record_events(entries)
+        except StoreError:
+            self._tally.put_back(counted)
+            raise
+
     def close(self) -> None:
         """End after the searches that are running."""
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -128,22 +149,42 @@ class AnsweringService:
     def _answer_within(self, caller: str, question: ReceivedQuestion, patience: _Patience) -> Answer:
         started = time.monotonic()
         with self._generations.lease(_epoch_of(question)) as generation:
+            about = self._about(caller, question, generation)
             answer: Answer | None
             handles: Sequence[HandleRecord] = ()
+            number: int | None = None  # of the PENDING row; without one, nothing was read
             try:
-                answer, handles = self._decide(caller, question, generation, patience)
-            except _StoppedError:
-                answer = None
-            searched = time.monotonic()
-            entry = self._entry(caller, question, answer, generation, duration_s=searched - started)
-            try:
-                self._store.record_answer(entry, handles)
+                try:
+                    answer = self._decide_unread(caller, question, generation, patience)
+                    if answer is None:
+                        number = self._store.record_pending(about)
+                        answer, handles = self._search(caller, question, generation, patience)
+                except _StoppedError:
+                    answer = None
+                searched = time.monotonic()
+                outcome = replace(
+                    about,
+                    at=self._now(),
+                    outcome=OUTCOMES[type(answer)],
+                    reason=_reason(answer),
+                    duration_ms=round((searched - started) * 1000),
+                    concerns=number,
+                    handles_given=len(handles) if isinstance(answer, Answered) else None,
+                )
+                if number is not None or self._tally.has_room(caller):
+                    self._store.record_answer(outcome, handles)
+                else:
+                    self._tally.add(caller, outcome.outcome, outcome.reason)
             except StoreError as error:
                 _log.error("answer_withheld", peer=caller, reason=str(error))
                 return Unavailable(NO_AUDIT)
+            except Exception:  # a bug: the caller learns a request id, the audit that nothing was answered
+                if number is not None:
+                    self._record_failure(replace(about, at=self._now(), outcome=FAILED, concerns=number))
+                raise
         self._observe(
             caller,
-            entry.outcome,
+            outcome.outcome,
             queued_s=started - patience.asked_at,
             searched_s=searched - started,
             recorded_s=time.monotonic() - searched,
@@ -152,19 +193,32 @@ class AnsweringService:
             raise _StoppedError
         return answer
 
-    def _decide(
+    def _decide_unread(
         self, caller: str, question: ReceivedQuestion, generation: Generation | None, patience: _Patience
-    ) -> tuple[Answer, Sequence[HandleRecord]]:
+    ) -> Answer | None:
+        """Return the answer that needs no registry, None when it must be searched."""
+        patience.check()
         if (refused := refusal(caller, question, self._now())) is not None:
-            return refused, ()
+            return refused
         if generation is None:
-            return Unavailable(NO_REGISTRY), ()
-        query = question.content
-        assert isinstance(query, EncodedQuery)
-        if (missing := too_little(query)) is not None:
-            return missing, ()
-        result = search(generation.index, query, self._model, check=patience.check)
+            return Unavailable(NO_REGISTRY)
+        assert isinstance(question.content, EncodedQuery)
+        return too_little(question.content)
+
+    def _search(
+        self, caller: str, question: ReceivedQuestion, generation: Generation | None, patience: _Patience
+    ) -> tuple[Answered, Sequence[HandleRecord]]:
+        assert generation is not None
+        assert isinstance(question.content, EncodedQuery)
+        result = search(generation.index, question.content, self._model, check=patience.check)
         return self._hand_out(caller, question, generation, result)
+
+    def _record_failure(self, entry: AuditEntry) -> None:
+        try:
+            self._store.record_answer(entry)
+        except StoreError as error:
+            # Its PENDING row stays, and the next start resolves it.
+            _log.error("failure_not_audited", reason=str(error))
 
     def _hand_out(
         self, caller: str, question: ReceivedQuestion, generation: Generation, result: SearchResult
@@ -190,15 +244,8 @@ class AnsweringService:
             )
         return Answered(result.evidence, tuple(handles)), records
 
-    def _entry(
-        self,
-        caller: str,
-        question: ReceivedQuestion,
-        answer: Answer | None,
-        generation: Generation | None,
-        *,
-        duration_s: float,
-    ) -> AuditEntry:
+    def _about(self, caller: str, question: ReceivedQuestion, generation: Generation | None) -> AuditEntry:
+        """Return the PENDING row of a question; its outcome's row says the same and what came of it."""
         header = question.header
         identity = question.identity
         return AuditEntry(
@@ -207,8 +254,7 @@ class AnsweringService:
             peer=caller,
             method=Method.ASK,
             purpose=header.purpose if header else "unknown",
-            outcome=OUTCOMES[type(answer)],
-            reason=_reason(answer),
+            outcome=PENDING,
             request_sha256=question.request_sha256,
             case_reference=header.case_reference if header else None,
             operator_pseudonym=header.operator_pseudonym if header else None,
@@ -216,7 +262,6 @@ class AnsweringService:
             generation=generation.name if generation else None,
             schema_fingerprint=identity[0] if identity else None,
             key_epoch=identity[1] if identity else None,
-            duration_ms=round(duration_s * 1000),
         )
 
     def _enter(self, caller: str) -> bool:
@@ -255,6 +300,9 @@ def too_little(query: EncodedQuery) -> NeedMore | None:
     whole = any(not token.initial for name in named if isinstance(name, NameQuery) for token in name.tokens)
     return None if whole else NeedMore(("name",))
 
+
+BUSY: Final = "busy"
+FAILED: Final = "failed"  # by a bug of ours
 
 # What the audit calls an outcome; None is a question whose asker stopped waiting.
 OUTCOMES: Final[dict[type[Answer | None], str]] = {

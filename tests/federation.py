@@ -32,11 +32,13 @@ from node.pki.credentials import install_certificate, load_credentials, request_
 from node.pki.membership import Member, load_membership
 from node.reload import Reloaded
 from node.rpc.client import Peers
-from node.store import AuditEntry, open_store
+from node.store import PENDING, AuditEntry, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
+
+    from node.store import Store
 
 FEDERATION = "fkd-mpu.test"
 FOUNDED = datetime.now(UTC) - timedelta(days=30)  # so that certificates can be issued that have expired since
@@ -209,12 +211,17 @@ class Node:
                 self.stop()
 
     def audit(self) -> list[AuditEntry]:
-        """Read the audit as an operator would, beside the running node."""
+        """Read what came of each question as an operator would, beside the running node."""
         store = open_store(f"sqlite:///{self.home.database}")
         try:
-            return list(store.audit_entries())
+            return outcomes(store)
         finally:
             store.close()
+
+
+def outcomes(store: Store) -> list[AuditEntry]:
+    """Read the audit without the PENDING rows, whose outcomes say the same and more."""
+    return [entry for entry in store.audit_entries() if entry.outcome != PENDING]
 
 
 class Federation:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
+from node.errors import StoreError
 from node.store import log, tables
 from node.store.dump import read_rows, write_rows
 from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
@@ -138,7 +139,7 @@ class Store:
     def record_events(self, entries: Sequence[AuditEntry]) -> None:
         """Append audit rows that belong to no answer and to no new question, all of them or none."""
         with self._write() as connection:
-            _append(connection, tables.audit, [_audit_row(entry) for entry in entries])
+            log.append(connection, entries)
 
     def resolve_handle(self, handle: bytes, now: datetime) -> HandleRecord | None:
         """Return what a handle stands for; None when it was never given out, or has expired."""
@@ -183,9 +184,15 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with translated(self._place), self._engine.begin() as connection:
-            yield connection
-            self._require_same_file()
+        try:
+            with translated(self._place), self._engine.begin() as connection:
+                yield connection
+                self._require_same_file()
+        except log.LogDamagedError as error:
+            raise StoreError(
+                f"the audit log in the database {self._place} has been changed: {error}",
+                hint="`pulang audit verify` names the first bad row; nothing is answered until the log is whole",
+            ) from None
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

@@ -17,7 +17,7 @@ from node.messages import Answered, Busy, NeedMore, ReceivedQuestion, RefusalRea
 from node.policy import POLICY, Method
 from node.service import MAX_QUESTIONS_PER_CALLER, NO_AUDIT, STOPPING, AnsweringService
 from node.store import Store, open_store
-from tests.federation import Federation, crowd, encoded, header, now
+from tests.federation import Federation, crowd, encoded, header, now, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ async def test_answer_and_audit_name_one_question(node: Node, service: Answering
     asked = question(node, case_reference="K-one")
     answer = await service.answer("33", asked, time_left_s=20)
     assert isinstance(answer, Answered)
-    (entry,) = store.audit_entries()
+    (entry,) = outcomes(store)
     assert (entry.outcome, entry.case_reference, entry.generation) == ("answered", "K-one", "g000001")
     assert entry.duration_ms is not None
     for handle in answer.handles:
@@ -79,7 +79,7 @@ async def test_initials_alone_are_not_answered(node: Node, service: AnsweringSer
     initials = encode_client(Client("A. B.", "L", "1958-04-03", "Kebumen"), node.keys(), now().date())
     asked = ReceivedQuestion(bytes(32), header(), node.keys().identity, initials)
     assert await service.answer("33", asked, time_left_s=20) == NeedMore(("name",))
-    assert [entry.outcome for entry in store.audit_entries()] == ["need_more"]
+    assert [entry.outcome for entry in outcomes(store)] == ["need_more"]
 
 
 async def test_search_stops_at_the_deadline_and_the_audit_says_so(
@@ -87,7 +87,7 @@ async def test_search_stops_at_the_deadline_and_the_audit_says_so(
 ) -> None:
     with pytest.raises(TimeoutError):
         await service.answer("33", question(node), time_left_s=0)
-    assert [entry.outcome for entry in store.audit_entries()] == ["timed_out"]
+    assert [entry.outcome for entry in outcomes(store)] == ["timed_out"]
 
 
 async def test_question_whose_asker_hung_up_while_it_waited_is_not_searched(
@@ -103,7 +103,7 @@ async def test_question_whose_asker_hung_up_while_it_waited_is_not_searched(
         shell.rollback()
     await asyncio.gather(*served)
     assert waiting.cancelled()
-    assert sorted(entry.peer for entry in store.audit_entries()) == ["33", "36"]
+    assert sorted(entry.peer for entry in outcomes(store)) == ["33", "36"]
 
 
 async def test_purpose_without_a_row_is_refused_and_audited(
@@ -113,7 +113,7 @@ async def test_purpose_without_a_row_is_refused_and_audited(
     answer = await service.answer("33", question(node), time_left_s=20)
     assert isinstance(answer, Refused)
     assert answer.reason is RefusalReason.NOT_ALLOWED
-    (entry,) = store.audit_entries()
+    (entry,) = outcomes(store)
     assert (entry.outcome, entry.purpose) == ("refused", "return_home")
     assert entry.reason is not None
     assert entry.reason.startswith("not_allowed")
@@ -125,7 +125,7 @@ async def test_question_without_a_readable_header_is_refused_and_audited(
     refused = Refused(RefusalReason.MALFORMED, "nonce: must be 16 bytes")
     answer = await service.answer("33", ReceivedQuestion(bytes(32), None, None, refused), time_left_s=20)
     assert answer == refused
-    (entry,) = store.audit_entries()
+    (entry,) = outcomes(store)
     assert (entry.peer, entry.purpose, entry.nonce, entry.outcome) == ("33", "unknown", None, "refused")
 
 

@@ -305,9 +305,8 @@ def test_a_role_that_may_only_add_to_the_audit_is_enough_for_a_node(request: pyt
         execute(owner_url, "CREATE ROLE node LOGIN")
         for grant in (
             "GRANT SELECT ON pulang_version TO node",
-            "GRANT SELECT, INSERT ON audit TO node",
+            "GRANT SELECT, INSERT ON audit, audit_erasable, audit_nodes TO node",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON handles, questions, question_provinces TO node",
-            "GRANT USAGE ON SEQUENCE audit_number_seq TO node",
         ):
             execute(owner_url, grant)
         node_url = owner_url.replace("postgres@", "node@")
