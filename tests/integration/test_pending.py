@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from matching.search import search
 from matching.weights import load_model
 from node import service as service_module
 from node.errors import StoreError
@@ -81,7 +82,6 @@ async def test_the_pending_row_is_committed_before_the_search_and_its_outcome_na
     node: Node, service: AnsweringService, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    search = service_module.search
 
     def watched(*arguments: Any, **named: Any) -> Any:
         seen.extend(entry.outcome for entry in store.audit_entries())
@@ -110,7 +110,6 @@ async def test_nothing_is_searched_when_the_pending_row_cannot_be_written(
 async def test_no_answer_leaves_when_its_outcome_cannot_be_written(
     node: Node, service: AnsweringService, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = service_module.search
     with closing(sqlite3.connect(tmp_path / "node.db", isolation_level=None, check_same_thread=False)) as shell:
 
         def locked(*arguments: Any, **named: Any) -> Any:
