@@ -46,8 +46,8 @@ from tests.federation import JOKO_AS_SAID, header, now
 from matching.encoding import encode_client
 service.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 with open_runtime(NodeHome(Path(sys.argv[1])), now) as runtime:
-    query = encode_client(JOKO_AS_SAID, runtime.keys, now().date())
-    question = ReceivedQuestion(bytes(32), header(case_reference="K-killed"), runtime.keys.identity, query)
+    query = encode_client(JOKO_AS_SAID, runtime.keyring.active, now().date())
+    question = ReceivedQuestion(bytes(32), header(case_reference="K-killed"), runtime.keyring.active.identity, query)
     asyncio.run(runtime.service.answer("33", question, time_left_s=60))
 """
 
@@ -66,7 +66,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def service(node: Node, store: Store) -> Iterator[AnsweringService]:
-    generations = Generations(node.home, node.keys())
+    generations = Generations(node.home, lambda: {1: node.keys()})
     generations.open()
     made = AnsweringService(generations=generations, model=load_model(), store=store, now=now, threads=2)
     yield made
