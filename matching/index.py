@@ -49,6 +49,21 @@ FIRST_SLOTS: Final = 1 << 16
 SPOT_BYTES: Final = 4096
 SPOTS: Final = 16
 
+_KINDS: Final[dict[str, tuple[str, int | None]]] = {
+    "rows": ("<u4", 0),
+    "bits": ("<u2", 2),
+    "bytes": ("|u1", None),
+    "counts": ("<i8", None),
+    "filters": ("<u8", FILTER_WORDS),
+    "offsets": ("<i8", None),
+    "tokens": ("<u4", None),
+    "values": ("<u8", 0),
+    "weights": ("|u1", None),
+}
+"""Type and width of an array by the last part of its file's name; width None: one dimension, 0: as the field has it."""
+
+_WIDTHS: Final = {FieldKind.PLACE: sum(PLACE_TOKENS), FieldKind.DATE: 3, FieldKind.CODE: 1}  # tokens per value
+_CHECKED_ROWS: Final = 1 << 16
 _MISSING_DATE: Final = PartialDate(0, 0, 0)
 
 
@@ -179,7 +194,7 @@ class _ArrayFile:
         os.fsync(self._file.fileno())
         self._file.close()
         shape = (self.rows, *self._row_shape)
-        spot = _spot_digest(self._path, self._path.stat().st_size)
+        spot = spot_digest(self._path, self._path.stat().st_size)
         return FileEntry(self._dtype.str, shape, self._hash.hexdigest(), spot)
 
     def abandon(self) -> None:
@@ -192,7 +207,7 @@ def open_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
-def _spot_digest(path: Path, size: int) -> str:
+def spot_digest(path: Path, size: int) -> str:
     """Hash SPOTS evenly spread blocks: finds a foreign or half-written file without reading it whole."""
     digest = hashlib.sha256(str(size).encode("ascii"))
     with path.open("rb") as file:
@@ -600,13 +615,14 @@ class EncodedIndex:
         arrays: dict[str, NDArray[Any]] = {}
         maps: list[mmap.mmap] = []
         for name, entry in manifest.files.items():
+            _require_known(name, entry)
             path = directory / name
             if "/" in name or not path.is_file():
                 raise IndexDamagedError(file=name, reason="missing")
             if path.stat().st_size != entry.size_bytes:
                 reason = f"{path.stat().st_size} bytes, the manifest says {entry.size_bytes}"
                 raise IndexDamagedError(file=name, reason=reason)
-            if _spot_digest(path, entry.size_bytes) != entry.spot:
+            if spot_digest(path, entry.size_bytes) != entry.spot:
                 raise IndexDamagedError(file=name, reason="its bytes are not those the manifest was written for")
             if entry.size_bytes == 0:
                 arrays[name] = np.zeros(entry.shape, dtype=entry.dtype)
@@ -639,10 +655,13 @@ class EncodedIndex:
         return self._arrays[name]
 
     def record_id(self, row: int) -> str:
-        """Return the registry's own id of a person."""
+        """Return the registry's own id of a person. Raises IndexDamagedError for one that is no text."""
         offsets = self._arrays["record_ids.offsets"]
         start, stop = int(offsets[row]), int(offsets[row + 1])
-        return bytes(self._arrays["record_ids.bytes"][start:stop]).decode()
+        try:
+            return bytes(self._arrays["record_ids.bytes"][start:stop]).decode()
+        except UnicodeDecodeError:
+            raise IndexDamagedError(file="record_ids.bytes", reason="an id in it is not text") from None
 
     def verify(self, directory: Path) -> None:
         """Read every byte of every file against its SHA-256. Raises IndexDamagedError naming the first that differs."""
@@ -660,11 +679,51 @@ def _unhex(text: str) -> bytes:
 
 
 def _names_fit(arrays: Mapping[str, NDArray[Any]], name: str) -> bool:
-    """Whether a field's names point at tokens that are there."""
-    offsets, members, tokens = arrays[f"{name}.offsets"], arrays[f"{name}.tokens"], arrays[f"{name}.filters"]
-    within = offsets[0] == 0 and offsets[-1] == len(members) and bool((np.diff(offsets) >= 0).all())
-    fits = within and len(offsets) == len(arrays[f"{name}.counts"]) + 1
-    return bool(fits and (not len(members) or members.max() < len(tokens)))
+    """Whether a field's names point at tokens that are there, few enough for the kernel, each of some rarity."""
+    offsets, members, weights = arrays[f"{name}.offsets"], arrays[f"{name}.tokens"], arrays[f"{name}.weights"]
+    within = _divides(offsets, members) and len(offsets) == len(arrays[f"{name}.counts"]) + 1
+    few = within and bool((np.diff(offsets) <= MAX_STORED_TOKENS).all())
+    weighed = len(weights) == len(arrays[f"{name}.filters"]) and bool((weights > 0).all())
+    return bool(few and weighed and (not len(members) or members.max() < len(weights)))
+
+
+def _divides(offsets: NDArray[Any], members: NDArray[Any]) -> bool:
+    return bool(len(offsets) and offsets[0] == 0 and offsets[-1] == len(members) and (np.diff(offsets) >= 0).all())
+
+
+def _require_known(name: str, entry: FileEntry) -> None:
+    """Refuse a file whose type and shape are not what its name stands for: nothing else may be mapped."""
+    dtype, width = _KINDS.get(name.rpartition(".")[2], ("", None))
+    dimensions = 1 if width is None else 2
+    if entry.dtype != dtype or len(entry.shape) != dimensions or min(entry.shape) < 0:
+        raise IndexDamagedError(file=MANIFEST, reason=f"its entry {name[:40]!r} is not of an index")
+    if width and entry.shape[1] != width:
+        raise IndexDamagedError(file=MANIFEST, reason=f"{name[:40]!r} has rows of another width")
+
+
+def _values_fit(arrays: Mapping[str, NDArray[Any]], field: Mapping[str, Any]) -> bool:
+    """Whether a field's table has one row for every value, as wide as its kind has tokens."""
+    kind = FieldKind(field["kind"])
+    if kind is FieldKind.NAME:
+        return _names_fit(arrays, field["name"])
+    values, counts = arrays[f"{field['name']}.values"], arrays[f"{field['name']}.counts"]
+    texts = arrays.get(f"{field['name']}.filters")
+    return (
+        values.shape == (len(counts), _WIDTHS[kind])
+        and (kind is FieldKind.PLACE) == (texts is not None)
+        and (texts is None or len(texts) == len(counts))
+    )
+
+
+def _counts_fit(counts: NDArray[np.int64], persons: int) -> bool:
+    return bool((counts >= 0).all() and int(counts.sum()) == persons)
+
+
+def _bits_fit(filters: NDArray[np.uint64], bits: NDArray[np.uint16]) -> bool:
+    return len(filters) == len(bits) and all(
+        np.array_equal(half_weights(filters[start : start + _CHECKED_ROWS]), bits[start : start + _CHECKED_ROWS])
+        for start in range(0, len(filters), _CHECKED_ROWS)
+    )
 
 
 def _check_shapes(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -672,10 +731,15 @@ def _check_shapes(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Non
     try:
         rows = arrays["rows"]
         fields = json.loads(manifest.schema)["fields"]
-        good = rows.shape == (manifest.persons, len(fields)) and len(arrays["record_ids.offsets"]) == len(rows) + 1
+        ids = arrays["record_ids.offsets"]
+        good = rows.shape == (manifest.persons, len(fields)) and len(ids) == len(rows) + 1
+        good = good and _divides(ids, arrays["record_ids.bytes"])
         values = np.array([len(arrays[f"{field['name']}.counts"]) for field in fields])
         good = good and bool((rows.max(axis=0) < values).all())
-        good = good and all(_names_fit(arrays, field["name"]) for field in fields if field["kind"] == FieldKind.NAME)
+        good = good and all(_counts_fit(arrays[f"{field['name']}.counts"], manifest.persons) for field in fields)
+        good = good and all(_values_fit(arrays, field) for field in fields)
+        filters = (name.removesuffix(".filters") for name in arrays if name.endswith(".filters"))
+        good = good and all(_bits_fit(arrays[f"{name}.filters"], arrays[f"{name}.bits"]) for name in filters)
     except (KeyError, ValueError, TypeError):
         good = False
     if not good:

@@ -131,7 +131,7 @@ class LocalServer:
 
     async def _findings(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[Finding]:
         uid = _require_owner(writer)
-        inquiry = _inquiry(await _read_line(reader), self._pseudonyms.of(uid))
+        inquiry = parse_inquiry(await _read_line(reader), self._pseudonyms.of(uid))
         async with self._seat(), aclosing(find_home(inquiry, self._desk)) as findings:
             async for finding in findings:
                 yield finding
@@ -179,7 +179,7 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
         raise ConfigError("the question did not arrive whole") from None
 
 
-def _inquiry(line: bytes, pseudonym: bytes) -> Inquiry:
+def parse_inquiry(line: bytes, pseudonym: bytes) -> Inquiry:
     """Read a request line. Raises ConfigError; its text never quotes the line."""
     try:
         document: Any = json.loads(line)

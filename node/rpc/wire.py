@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -181,6 +182,11 @@ def read_question(
     except WireError as error:
         content = Refused(RefusalReason.MALFORMED, str(error))
     return ReceivedQuestion(request_sha256, header, identity, content)
+
+
+def parse_question(data: bytes, schema: LinkageSchema, epoch: int) -> ReceivedQuestion:
+    """Read a question from its bytes. Raises WireError when they are no message of the contract."""
+    return read_question(parse(pb.AskRequest, data), hashlib.sha256(data).digest(), schema, epoch)
 
 
 def _read_header(header: pb.QuestionHeader) -> QuestionHeader:
