@@ -60,7 +60,7 @@ def question(folder: Path) -> Target:  # noqa: ARG001 - every target is made the
     """Read a question's bytes, as a peer sends them."""
 
     def feed(data: bytes) -> object:
-        return parse_question(data, PERSON_SCHEMA, EPOCH)
+        return parse_question(data, PERSON_SCHEMA, (EPOCH,))
 
     return Target(feed, (WireError,), [_question(client) for client in _clients()])
 

@@ -184,9 +184,9 @@ def read_question(
     return ReceivedQuestion(request_sha256, header, identity, content)
 
 
-def parse_question(data: bytes, schema: LinkageSchema, epoch: int) -> ReceivedQuestion:
+def parse_question(data: bytes, schema: LinkageSchema, epochs: Collection[int]) -> ReceivedQuestion:
     """Read a question from its bytes. Raises WireError when they are no message of the contract."""
-    return read_question(parse(pb.AskRequest, data), hashlib.sha256(data).digest(), schema, epoch)
+    return read_question(parse(pb.AskRequest, data), hashlib.sha256(data).digest(), schema, epochs)
 
 
 def _read_header(header: pb.QuestionHeader) -> QuestionHeader:
