@@ -6,6 +6,7 @@ clients are asked about through the node's own socket.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]  # a client with truth and errors, by column
 
 FEDERATION: Final = "fkd-mpu-demo"
+SIGNERS: Final = ("signer-1", "signer-2", "signer-3")  # any two of them decide
 MARKER: Final = "demo.json"  # written last: a folder that has it may be replaced by the next demo
 PULANG: Final = (
     sys.executable,
@@ -141,9 +143,14 @@ class DemoFolder:
         return self.root / "authority"
 
     @property
-    def membership(self) -> Path:
-        """Return the signed list of members as the authority published it."""
-        return self.root / "membership.json"
+    def repository(self) -> Path:
+        """Return the folder of the membership's signed metadata, as they were founded."""
+        return self.root / "repository"
+
+    @property
+    def root_sha256(self) -> str:
+        """Return what every node compares when it joins."""
+        return hashlib.sha256((self.repository / "root.json").read_bytes()).hexdigest()
 
     @property
     def pool(self) -> Path:
@@ -300,16 +307,16 @@ def _free_ports(provinces: Sequence[str]) -> dict[str, int]:
 
 def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> None:
     """Give every node its certificate and the signed list of members, by the commands an operator would type."""
-    authority = str(folder.authority)
-    everything, done = 1 + 6 * len(plan.provinces), 0
+    authority, repository = str(folder.authority), str(folder.repository)
+    everything, done = len(SIGNERS) * 2 + 4 + 6 * len(plan.provinces), 0
+    proposal = str(folder.root / "founding.proposal")
+    holder = plan.provinces[0]  # its node signs the timestamps
 
     def run(code: str, *arguments: str) -> None:
         nonlocal done
         _command(folder, code, *arguments)
         done += 1
         progress("certificates and members", done, everything)
-
-    run("authority", "federation", "init", authority, "--name", FEDERATION)
 
     def make(code: str) -> None:
         home = str(folder.home(code).root)
@@ -320,20 +327,30 @@ def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
     def join(code: str) -> None:
         home = str(folder.home(code).root)
         run(code, "cert", "install", f"{home}/certificate.pem", "--home", home, "--root", f"{authority}/root.pem")
-        run(code, "federation", "join", "--home", home, "--membership", str(folder.membership),
-            "--anchor", f"{authority}/membership.pub", "--epoch-secret", f"{authority}/epoch-1.key")  # fmt: skip
+        run(code, "federation", "join", "--home", home, "--repository", repository,
+            "--root-sha256", folder.root_sha256, "--epoch-secret", f"{authority}/epoch-1.key")  # fmt: skip
 
+    run("authority", "federation", "authority", authority, "--name", FEDERATION)
+    for signer in SIGNERS:
+        run(signer, "federation", "signer-key", str(folder.root / f"{signer}.key"))
     with _workers() as pool:
         list(pool.map(make, plan.provinces))
+        run(holder, "federation", "timestamp-key", "--home", str(folder.home(holder).root))
+        key = folder.home(holder).tuf / "timestamp.key"
+        signers = [part for each in SIGNERS for part in ("--signer", f"{each}={folder.root / each}.key.pub")]
+        run("authority", "federation", "init", proposal, "--name", FEDERATION, *signers, "--threshold", "2",
+            "--timestamp-key", f"node {holder}={key}.pub", "--root", f"{authority}/root.pem",
+            "--epoch-secret", f"{authority}/epoch-1.key")  # fmt: skip
         for code in plan.provinces:  # the authority is one person at one desk
             home = str(folder.home(code).root)
             run(code, "cert", "issue", "--authority", authority, f"{home}/request.csr", "--province", code,
                 "--out", f"{home}/certificate.pem")  # fmt: skip
-            run(code, "federation", "admit", "--authority", authority, "--province", code,
-                "--address", f"127.0.0.1:{plan.ports[code]}")  # fmt: skip
-        _command(
-            folder, "authority", "federation", "publish", "--authority", authority, "--out", str(folder.membership)
-        )
+            run(code, "federation", "propose", "admit", "--repository", repository, "--proposal", proposal,
+                "--province", code, "--address", f"127.0.0.1:{plan.ports[code]}")  # fmt: skip
+        for signer in SIGNERS:
+            run(signer, "federation", "sign", proposal, "--repository", repository,
+                "--key", str(folder.root / f"{signer}.key"), "--yes")  # fmt: skip
+        run(holder, "federation", "publish", proposal, "--repository", repository, "--timestamp-key", str(key))
         list(pool.map(join, plan.provinces))
 
 

@@ -67,6 +67,8 @@ class NodeConfig(BaseModel):
     """Epoch of the linkage key, where there is no directory yet to say it; one that contradicts it is refused."""
     database_url: str | None = Field(default=None, min_length=1, repr=False)
     """SQLAlchemy URL of the node's database; without it, the embedded SQLite in the node's folder."""
+    membership_poll_s: Annotated[float, Field(ge=0.1, le=3600)] = 15.0
+    """Seconds between two looks at the other members for newer membership metadata."""
     search_threads: Annotated[int, Field(ge=1, le=MAX_SEARCH_THREADS)] = 2
     """Questions of peers that are searched at the same moment."""
 

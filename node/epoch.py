@@ -9,15 +9,9 @@ from matching.errors import SchemaError
 from matching.keys import FieldKeys, load_secret
 from matching.schema import PERSON_SCHEMA
 from node.errors import ConfigError, NodeError, TrustError
-from node.files import read_file, read_private
-from node.pki.membership import (
-    MAX_ANCHOR_BYTES,
-    MAX_MEMBERSHIP_BYTES,
-    Epoch,
-    EpochState,
-    epoch_check,
-    read_signed,
-)
+from node.files import read_private
+from node.pki.membership import Epoch, EpochState, epoch_check
+from node.pki.refresh import Mirror
 from node.reload import stamp
 
 if TYPE_CHECKING:
@@ -123,7 +117,7 @@ def import_keys(home: NodeHome, config: NodeConfig) -> FieldKeys:
     A membership that is there, of whatever age, still says which epoch, and tells a wrong secret. Without one it is
     the epoch of node.toml, else the first. Raises as Keyring does.
     """
-    if not home.membership.exists():
+    if not Mirror(home.tuf).current.exists():
         number = config.key_epoch or FIRST_EPOCH
         secret = read_epoch_secret(home.epoch_secret(number), hint="`pulang federation join` comes before an import")
         return FieldKeys.derive(secret, PERSON_SCHEMA, number)
@@ -132,8 +126,7 @@ def import_keys(home: NodeHome, config: NodeConfig) -> FieldKeys:
 
 def installed_membership(home: NodeHome) -> Membership:
     """Return the membership in the node's folder, expired or not. Raises ConfigError or TrustError."""
-    anchor = read_file(home.membership_anchor, limit=MAX_ANCHOR_BYTES)
-    return read_signed(read_file(home.membership, limit=MAX_MEMBERSHIP_BYTES), anchor)
+    return Mirror(home.tuf).load().membership
 
 
 def _asked_first(epoch: Epoch) -> int:

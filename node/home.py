@@ -40,6 +40,14 @@ class NodeHome:
         """Public key the membership file must be signed with."""
         return self.root / "membership.pub"
 
+    @property
+    def tuf(self) -> Path:
+        """The node's verified copy of the federation's repository, its first root, and a timestamp key if it holds one.
+
+        Beside it tuf-seen.json: the highest versions this node has had.
+        """
+        return self.root / "tuf"
+
     def epoch_secret(self, epoch: int) -> Path:
         """Linkage secret of an epoch, 32 bytes as hex (0600)."""
         return self.root / "secrets" / f"epoch-{epoch}.key"

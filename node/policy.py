@@ -14,12 +14,14 @@ class Method(StrEnum):
 
     ASK = "ask"
     HEALTH_CHECK = "health_check"
+    FETCH_METADATA = "fetch_metadata"
 
 
 # One row per method. None stands for a call that touches no person and therefore needs no purpose.
 POLICY: Final[dict[Method, frozenset[Purpose | None]]] = {
     Method.ASK: frozenset({Purpose.RETURN_HOME, Purpose.NOTIFY_FAMILY, Purpose.SELF_TEST}),
     Method.HEALTH_CHECK: frozenset({None}),
+    Method.FETCH_METADATA: frozenset({None}),
 }
 
 

@@ -13,7 +13,7 @@ from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
 from node.metrics import Metrics
 from node.pki.credentials import load_credentials
-from node.pki.membership import load_membership
+from node.pki.refresh import Mirror
 from node.reload import Reloaded
 from node.rpc.client import Peers
 from node.service import AnsweringService
@@ -43,6 +43,7 @@ class NodeRuntime:
     generations: Generations
     store: Store
     credentials: Reloaded[Credentials]
+    mirror: Mirror
     memberships: Reloaded[Membership]
     service: AnsweringService
     peers: Peers
@@ -57,7 +58,7 @@ class NodeRuntime:
 
     @property
     def membership(self) -> Membership:
-        """The newest membership file that could be verified."""
+        """The newest membership that could be verified."""
         return self.memberships.get()
 
 
@@ -73,11 +74,8 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
         (home.pki / "current.pem", home.pki / "root.pem"),
         lambda: load_credentials(home, now()),
     )
-    memberships = Reloaded(
-        "membership",
-        (home.membership, home.membership_anchor),
-        lambda: load_membership(home.membership, home.membership_anchor, now()),
-    )
+    mirror = Mirror(home.tuf)
+    memberships = Reloaded("membership", (mirror.current,), lambda: mirror.load().membership)
     _require_member(config, memberships.get())
     keyring = Keyring(home, config, memberships.get)
     model = load_model()
@@ -105,6 +103,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             generations=generations,
             store=store,
             credentials=credentials,
+            mirror=mirror,
             memberships=memberships,
             service=service,
             peers=Peers(credentials=credentials, membership=memberships, now=now),
@@ -119,5 +118,5 @@ def _require_member(config: NodeConfig, membership: Membership) -> None:
     if membership.by_code(config.province) is None:
         raise NotAMemberError(
             f"province {config.province} is not in the membership, version {membership.version}",
-            hint="the authority admits it and publishes the membership; then `pulang federation join`",
+            hint="the signers admit it: `pulang federation propose admit`; then `pulang federation join`",
         )

@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,6 +15,7 @@ from matching.encoding import encode_client
 from matching.question import Client
 from matching.search import search
 from node.errors import BusyError, ConfigError
+from node.gossip import Gossip
 from node.local import serve_local
 from node.metrics import serve_metrics
 from node.readiness import probe
@@ -48,11 +49,15 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runtime.peers.close)
         stack.enter_context(serve_metrics(runtime.metrics, runtime.config.metrics_listen))
+        gossip = Gossip(runtime)
+        await gossip.look_round()  # before the doors open: files put back from a backup must not open them to anybody
         server = ExchangeServer(runtime)
         await server.start()
         stack.push_async_callback(server.stop)
         local = await serve_local(runtime)
         stack.push_async_callback(local.close)
+        looking = asyncio.create_task(gossip.run())
+        stack.push_async_callback(_end, looking)
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
@@ -98,6 +103,12 @@ def warm_up(runtime: NodeRuntime) -> None:
             if generation is not None:
                 search(generation.index, encode_client(client, keys, runtime.now().date()), runtime.model)
                 return
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -166,7 +166,7 @@ def three_provinces(root: Path) -> Iterator[Federation]:
     made = Federation(root)
     for code in set(made.nodes) - set(REGISTERED):
         made.authority.remove(code)
-    made.membership_file = made.authority.publish(datetime.now(UTC))[1]
+    made.publish()
     for code, persons in REGISTERED.items():
         made.node(code, persons)
     members = [made.nodes[code] for code in REGISTERED]

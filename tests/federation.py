@@ -12,11 +12,12 @@ import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from matching.encoding import encode_client
 from matching.index import Column, IndexBuilder, RecordBatch
@@ -25,11 +26,16 @@ from matching.places import PROVINCES
 from matching.question import Client, EncodedQuery
 from matching.schema import PERSON_SCHEMA
 from node.config import make_config, write_config
+from node.files import write_atomic
 from node.home import NodeHome
 from node.messages import Purpose, QuestionHeader
 from node.pki.authority import Authority
+from node.pki.changes import founding
 from node.pki.credentials import install_certificate, load_credentials, request_certificate
-from node.pki.membership import Member, load_membership
+from node.pki.membership import Member
+from node.pki.proposal import propose, publish, sign_proposal
+from node.pki.refresh import Mirror, stored_copy
+from node.pki.repository import fingerprint_of, private_pem, signer_of
 from node.reload import Reloaded
 from node.rpc.client import Peers
 from node.store import PENDING, AuditEntry, open_store
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from node.pki.membership import Membership
+    from node.pki.repository import Files
     from node.store import Store
 
 FEDERATION = "fkd-mpu.test"
@@ -224,6 +232,52 @@ def outcomes(store: Store) -> list[AuditEntry]:
     return [entry for entry in store.audit_entries() if entry.outcome != PENDING]
 
 
+class Signing:
+    """The signers of a federation at one desk, three of them, and what they have published."""
+
+    def __init__(self, membership: Membership, signers: int = 3) -> None:
+        keys = [Ed25519PrivateKey.generate() for _ in range(signers + 1)]
+        self.signers, self.holder = keys[:-1], keys[-1]
+        self.contents = founding(
+            membership.federation,
+            tuple(signer_of(key, f"signer {number}") for number, key in enumerate(self.signers)),
+            signers - 1 or 1,
+            (signer_of(self.holder, "node"),),
+            epoch_check=membership.epoch_check,
+            now=now(),
+        )
+        self.files: Files = {}
+        self.publish(membership)
+
+    def publish(self, membership: Membership) -> None:
+        """Propose this membership's members and all that belongs to them, sign by everybody, publish."""
+        first = self.files.get("1.root.json")
+        copy = stored_copy(self.files, first) if first else None
+        known = self.contents.membership
+        changed = replace(
+            membership,
+            epochs=membership.epochs or known.epochs,
+            schema_fingerprint=known.schema_fingerprint,
+        )
+        self.contents = replace(self.contents, membership=changed)
+        proposal = propose(self.contents, copy, now())
+        for key in self.signers:
+            proposal = sign_proposal(proposal, key, copy)
+        self.files = publish(proposal, copy, self.holder, now())
+
+    def join(self, home: NodeHome) -> None:
+        """Give a node what is published; the first time, as its first trust."""
+        self.install(Mirror(home.tuf))
+
+    def install(self, mirror: Mirror) -> None:
+        """Give a copy what is published."""
+        mirror.install(self.files, now(), root_sha256=fingerprint_of(self.files["1.root.json"]))
+
+    def hold(self, home: NodeHome) -> None:
+        """Let a node sign timestamps."""
+        write_atomic(Mirror(home.tuf).key, private_pem(self.holder))
+
+
 class Federation:
     """An authority and its ten members. Nodes are made when a test asks for them, started when it starts them."""
 
@@ -235,7 +289,7 @@ class Federation:
             node = Node(code, NodeHome(root / code), f"127.0.0.1:{free_port()}", self)
             self.nodes[code] = node
             self.authority.admit(node.member)
-        self.membership_file = self.authority.publish(now())[1]
+        self.signing = Signing(self.authority.publish(now())[0])
 
     def node(self, code: str, persons: Sequence[Person] = (), **settings: Any) -> Node:
         """Return a member's node, its folder made: settings, certificate, membership, secret, and persons' index."""
@@ -251,8 +305,7 @@ class Federation:
         config = {"federation": FEDERATION, "province": node.code, "listen": node.address, **settings}
         write_config(node.home, make_config(**config))
         self.certify(node)
-        node.home.membership.write_bytes(self.membership_file)
-        node.home.membership_anchor.write_bytes(self.authority.anchor_pem)
+        self.signing.join(node.home)
         secret = node.home.epoch_secret(1)
         secret.parent.mkdir(mode=0o700, exist_ok=True)
         shutil.copyfile(self.authority.epoch_secret(1), secret)
@@ -263,6 +316,10 @@ class Federation:
         request = request_certificate(node.home)
         chain = self.authority.issue(request, node.code, at or now(), days=days)
         install_certificate(node.home, chain, at or now(), roots_pem=self.authority.root_pem)
+
+    def publish(self) -> None:
+        """Publish the list of members as it stands, and give it to nobody yet."""
+        self.signing.publish(self.authority.publish(now())[0])
 
     def stranger(self, code: str, folder: Path) -> Node:
         """Make a node of this federation's authority that is not in the membership."""
@@ -286,12 +343,10 @@ async def until(condition: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def peers_of(node: Node) -> AsyncIterator[Peers]:
     """The other provinces as a node reaches them, with that node's certificate and keys."""
-    home = node.home
+    home, mirror = node.home, Mirror(node.home.tuf)
     peers = Peers(
         credentials=Reloaded("credentials", (home.pki / "current.pem",), lambda: load_credentials(home, now())),
-        membership=Reloaded(
-            "membership", (home.membership,), lambda: load_membership(home.membership, home.membership_anchor, now())
-        ),
+        membership=Reloaded("membership", (mirror.current,), lambda: mirror.load().membership),
         now=now,
     )
     try:

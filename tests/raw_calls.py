@@ -49,7 +49,12 @@ async def refused_with(
 
 @asynccontextmanager
 async def rogue(
-    federation: Federation, node: Node, behave: Callable[[bytes], Awaitable[bytes]], *, at: str | None = None
+    federation: Federation,
+    node: Node,
+    behave: Callable[[bytes], Awaitable[bytes]],
+    *,
+    at: str | None = None,
+    method: str = ASK,
 ) -> AsyncIterator[None]:
     """Serve a member's address with its real certificate and anybody's behaviour: bytes in, bytes out."""
 
@@ -58,8 +63,8 @@ async def rogue(
 
     own = (node.home.pki / "current.pem").read_bytes()
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    handlers: dict[str, Any] = {ASK.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(serve)}
-    service = ASK.rpartition("/")[0].lstrip("/")
+    handlers: dict[str, Any] = {method.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(serve)}
+    service = method.rpartition("/")[0].lstrip("/")
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     credentials = grpc.ssl_server_credentials(
         [(own, own)], root_certificates=federation.authority.root_pem, require_client_auth=True

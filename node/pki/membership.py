@@ -111,6 +111,10 @@ class Membership:
     revoked: tuple[Revocation, ...] = ()
     epochs: tuple[Epoch, ...] = ()
     """Every epoch that is valid now, ascending; exactly one of them is active."""
+    schema_fingerprint: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the linkage schema everybody encodes by, hexadecimal."""
+    superseded_by: int | None = None
+    """A later timestamp's version that this node has seen: what is older must not come back with a backup."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -143,6 +147,11 @@ class Membership:
 
     def check_validity(self, now: datetime) -> None:
         """Raise TrustError when the list has expired: a member that was put out could otherwise stay for ever."""
+        if self.superseded_by is not None:
+            raise TrustError(
+                f"the membership of {self.federation} here is older than what this node has already seen",
+                hint="it came back with a backup; the newest comes by itself from any other node that is reached",
+            )
         if now >= self.expires_at:
             raise TrustError(
                 f"the membership of {self.federation}, version {self.version}, expired at "
@@ -172,12 +181,35 @@ def check_epochs(epochs: tuple[Epoch, ...]) -> None:
         raise ValueError("its epochs must be the active one, alone, after an old one, or before the next")
 
 
-def make_member(code: str, name: str, address: str, encryption_key: str = "") -> Member:
+def make_member(
+    code: str, name: str, address: str, *, intermediates: tuple[str, ...] = (), encryption_key: str = ""
+) -> Member:
     """Check a member that comes from a command line. Raises ConfigError naming every wrong part."""
     try:
-        return Member(code=code, name=name, address=address, encryption_key=encryption_key)
+        return Member(code=code, name=name, address=address, intermediates=intermediates, encryption_key=encryption_key)
     except ValidationError as error:
         raise ConfigError(f"not a member: {complaints(error)}") from None
+
+
+def make_revocation(issuer_key: str, serial: str, reason: str, now: datetime) -> Revocation:
+    """Check a revocation that comes from a command line. Raises ConfigError naming every wrong part."""
+    try:
+        return Revocation(
+            issuer_key=issuer_key.lower(),
+            serial=serial.lower(),
+            reason=reason,
+            revoked_at=now.replace(microsecond=0),
+        )
+    except ValidationError as error:
+        raise ConfigError(f"not a revocation: {complaints(error)}") from None
+
+
+def make_epoch(number: int, check: str, state: EpochState) -> Epoch:
+    """Check an epoch that comes from a command line. Raises ConfigError naming every wrong part."""
+    try:
+        return Epoch(number=number, check=check, state=state)
+    except ValidationError as error:
+        raise ConfigError(f"not an epoch: {complaints(error)}") from None
 
 
 class _Signature(BaseModel):

@@ -15,8 +15,19 @@ from grpc_health.v1 import health_pb2
 from matching.schema import PERSON_SCHEMA
 from node.errors import CertificateExpiredError, PeerContractError, PeerUnreachableError
 from node.pki.identity import Identity
-from node.rpc.wire import MAX_RESPONSE_BYTES, WireError, parse, peer_error, read_answer, write_question
+from node.rpc.wire import (
+    MAX_RESPONSE_BYTES,
+    WireError,
+    parse,
+    peer_error,
+    read_answer,
+    read_part,
+    read_versions,
+    write_part_request,
+    write_question,
+)
 from proto.pulang.exchange.v1 import exchange_pb2
+from proto.pulang.federation.v1 import federation_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
     from node.messages import Answer, QuestionHeader
     from node.pki.credentials import Credentials
     from node.pki.membership import Member, Membership
+    from node.pki.repository import Versions
     from node.reload import Reloaded
 
 MAX_RETRIES: Final = 2
@@ -42,6 +54,9 @@ OPTIONS: Final = (
 
 _service = exchange_pb2.DESCRIPTOR.services_by_name["ExchangeService"]
 ASK: Final = f"/{_service.full_name}/{_service.methods_by_name['Ask'].name}"
+_federation = federation_pb2.DESCRIPTOR.services_by_name["FederationService"]
+GET_VERSIONS: Final = f"/{_federation.full_name}/{_federation.methods_by_name['GetVersions'].name}"
+GET_METADATA: Final = f"/{_federation.full_name}/{_federation.methods_by_name['GetMetadata'].name}"
 
 
 @dataclass(slots=True)
@@ -97,6 +112,28 @@ class Peers:
             raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
         return bool(status == health_pb2.HealthCheckResponse.SERVING)
 
+    async def metadata_versions(self, member: Member, *, deadline_s: float) -> Versions:
+        """Return the versions of metadata a member says it has. Raises a kind of PeerError.
+
+        Unlike a question, this may be asked when our membership has expired: it is how a new one comes.
+        """
+        reply = await self._call(member, GET_VERSIONS, b"", deadline_s, even_if_expired=True)
+        try:
+            return read_versions(reply)
+        except WireError as error:
+            raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
+
+    async def metadata_part(
+        self, member: Member, file: str, offset: int, *, deadline_s: float
+    ) -> tuple[bytes, bool] | None:
+        """Return (part of a metadata file, whether it is the last), None: not there. Raises as above."""
+        request = write_part_request(file, offset)
+        reply = await self._call(member, GET_METADATA, request, deadline_s, even_if_expired=True)
+        try:
+            return read_part(reply)
+        except WireError as error:
+            raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
+
     async def close(self) -> None:
         """Close every channel."""
         for task in self._draining:
@@ -104,9 +141,11 @@ class Peers:
         connections, self._connections = list(self._connections.values()), {}
         await asyncio.gather(*(connection.channel.close() for connection in connections))
 
-    async def _call(self, member: Member, method: str, data: bytes, deadline_s: float) -> bytes:
+    async def _call(
+        self, member: Member, method: str, data: bytes, deadline_s: float, *, even_if_expired: bool = False
+    ) -> bytes:
         ends_at = time.monotonic() + deadline_s
-        connection = self._connect(member)
+        connection = self._connect(member, even_if_expired=even_if_expired)
         # Only a connection that has worked can be said to have broken; a first failure may as well be a refused
         # handshake, and those are never repeated. A status other than UNAVAILABLE is an answer.
         retries = MAX_RETRIES if connection.proven else 0
@@ -129,7 +168,7 @@ class Peers:
                 raise error
             await asyncio.sleep(delay_s)
 
-    def _connect(self, member: Member) -> _Connection:
+    def _connect(self, member: Member, *, even_if_expired: bool) -> _Connection:
         """Return the member's channel; a new one when our credentials or its address have changed."""
         now = self._now()
         credentials = self._credentials.get()
@@ -140,7 +179,8 @@ class Peers:
                 "our own certificate is past its end, or not yet valid",
                 hint="`pulang cert status` shows its dates; then `pulang cert request`",
             )
-        membership.check_validity(now)
+        if not even_if_expired:
+            membership.check_validity(now)
         known = self._connections.get(member.code)
         if known is not None and known.credentials is credentials and known.address == member.address:
             return known

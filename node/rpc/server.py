@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from contextvars import ContextVar
@@ -19,9 +20,18 @@ from node.log import log_bug
 from node.messages import MAX_DEADLINE_S, Refused
 from node.pki.trust import verify_peer
 from node.policy import Method, require_allowed
-from node.rpc.client import ASK, HEALTH_CHECK
-from node.rpc.wire import MAX_REQUEST_BYTES, WireError, read_question, status_of, write_answer
+from node.rpc.client import ASK, GET_METADATA, GET_VERSIONS, HEALTH_CHECK
+from node.rpc.wire import (
+    MAX_PART_BYTES,
+    MAX_REQUEST_BYTES,
+    WireError,
+    read_part_request,
+    read_question,
+    status_of,
+    write_answer,
+)
 from proto.pulang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
+from proto.pulang.federation.v1 import federation_pb2, federation_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +42,12 @@ if TYPE_CHECKING:
     from node.pki.membership import Member
     from node.runtime import NodeRuntime
 
-METHODS: Final[dict[str, Method]] = {ASK: Method.ASK, HEALTH_CHECK: Method.HEALTH_CHECK}
+METHODS: Final[dict[str, Method]] = {
+    ASK: Method.ASK,
+    HEALTH_CHECK: Method.HEALTH_CHECK,
+    GET_VERSIONS: Method.FETCH_METADATA,
+    GET_METADATA: Method.FETCH_METADATA,
+}
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_metadata_size", 8 * 1024),
@@ -70,6 +85,7 @@ class ExchangeServer:
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(interceptors=[_Door(runtime)], options=OPTIONS)
         exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(_Exchange(runtime), self._server)  # type: ignore[no-untyped-call]
+        federation_pb2_grpc.add_FederationServiceServicer_to_server(_Federation(runtime), self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def start(self) -> None:
@@ -217,6 +233,36 @@ def _epoch_of(question: ReceivedQuestion, runtime: NodeRuntime) -> int:
     if isinstance(question.content, Refused):
         return runtime.membership.active_epoch.number
     return question.content.epoch
+
+
+class _Federation(federation_pb2_grpc.FederationServiceServicer):
+    """Hands the node's own verified copy of the membership's metadata to other members."""
+
+    def __init__(self, runtime: NodeRuntime) -> None:
+        self._mirror = runtime.mirror
+
+    async def GetVersions(  # noqa: N802
+        self,
+        request: federation_pb2.GetVersionsRequest,  # noqa: ARG002
+        context: _Context,  # noqa: ARG002
+    ) -> federation_pb2.GetVersionsResponse:
+        """Say what there is."""
+        versions = await asyncio.to_thread(self._mirror.versions)
+        return federation_pb2.GetVersionsResponse(
+            root_version=versions.root, timestamp_version=versions.timestamp, snapshot_version=versions.snapshot
+        )
+
+    async def GetMetadata(  # noqa: N802
+        self,
+        request: federation_pb2.GetMetadataRequest,
+        context: _Context,  # noqa: ARG002
+    ) -> federation_pb2.GetMetadataResponse:
+        """Return a part of one file."""
+        file, offset = read_part_request(request)
+        part = await asyncio.to_thread(self._mirror.read, file, offset, MAX_PART_BYTES)
+        if part is None:
+            return federation_pb2.GetMetadataResponse()
+        return federation_pb2.GetMetadataResponse(found=True, content=part[0], last=part[1])
 
 
 async def _abort(context: _Context, path: str, error: Exception) -> None:

@@ -60,7 +60,9 @@ from node.messages import (
     Refused,
     Unavailable,
 )
+from node.pki.repository import Versions
 from proto.pulang.exchange.v1 import exchange_pb2 as pb
+from proto.pulang.federation.v1 import federation_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -69,6 +71,9 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 MAX_RESPONSE_BYTES: Final = 64 * 1024  # an answer has 2 KiB; a peer that sends more is not one of ours
+MAX_PART_BYTES: Final = 32 * 1024  # of a metadata file
+MAX_FILE_NAME_CHARS: Final = 200
+MAX_FILE_OFFSET: Final = 2**24
 MAX_REGISTRY_SIZE: Final = 2**27  # persons: more than twice the largest province
 MAX_EPOCH: Final = 2**31 - 1  # the audit keeps it in 32 bits; an epoch it cannot hold would leave no row
 MAX_HALF_BITS: Final = 192  # set bits of 256; a token that fills more is longer than any name
@@ -490,6 +495,34 @@ def _read_duration(duration: Duration) -> float:
     seconds = duration.seconds + duration.nanos / 1e9
     _require(0 <= seconds <= MAX_RETRY_AFTER_S, "busy.retry_after", f"must be 0 to {MAX_RETRY_AFTER_S:.0f} s")
     return seconds
+
+
+# --- membership metadata ---
+
+
+def read_part_request(request: federation_pb2.GetMetadataRequest) -> tuple[str, int]:
+    """Return (file, offset) of a request. Raises WireError."""
+    _require(request.file.isascii() and len(request.file) <= MAX_FILE_NAME_CHARS, "file", "must be a file's name")
+    _require(request.offset <= MAX_FILE_OFFSET, "offset", f"must be at most {MAX_FILE_OFFSET}")
+    return request.file, request.offset
+
+
+def write_part_request(file: str, offset: int) -> bytes:
+    """Return the bytes that ask for a part of a file."""
+    return federation_pb2.GetMetadataRequest(file=file, offset=offset).SerializeToString()
+
+
+def read_part(reply: bytes) -> tuple[bytes, bool] | None:
+    """Return (part, whether it is the last), None when the peer does not have the file. Raises WireError."""
+    response = parse(federation_pb2.GetMetadataResponse, reply)
+    _require(len(response.content) <= MAX_PART_BYTES, "content", f"must be at most {MAX_PART_BYTES} bytes")
+    return (response.content, response.last) if response.found else None
+
+
+def read_versions(reply: bytes) -> Versions:
+    """Return what a peer says about the versions of its metadata. Raises WireError."""
+    response = parse(federation_pb2.GetVersionsResponse, reply)
+    return Versions(response.root_version, response.timestamp_version, response.snapshot_version)
 
 
 # --- both ---

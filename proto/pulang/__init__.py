@@ -1,1 +1,1 @@
-"""Generated code for the exchange contract."""
+"""Generated code for the contract between provinces."""

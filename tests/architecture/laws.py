@@ -111,6 +111,12 @@ LAWS = (
         breach=("node/service.py", "from prometheus_client import Counter\n"),
     ),
     Law(
+        "the membership's metadata are judged by python-tuf, and only in node/pki",
+        names=("tuf", "securesystemslib"),
+        allowed=("node/pki/",),
+        breach=("node/gossip.py", "from tuf.ngclient import Updater\n"),
+    ),
+    Law(
         "matching is pure: it knows no node, no network, no database, no log, no console, no environment",
         names=(
             "node",

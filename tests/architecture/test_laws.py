@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proto.generate import SOURCES
 from tests.architecture.laws import LAWS, PRODUCT, Law, breaches, python_files
 
 ROOT = Path(__file__).parents[2]
@@ -18,15 +19,16 @@ ROOT = Path(__file__).parents[2]
 # Every field of the contract. A new one is added here by somebody who has asked: can it hold a person's data?
 CONTRACT_FIELDS = frozenset(
     """
-    answered answered_at attributes birth_date birthplace busy case_reference class_index classes count counts
-    day deadline detail father_name handle handles header histograms initial issued_at key_epoch levels match
-    month mother_name name need_more nonce operator_pseudonym province provinces purpose reason refused
-    regencies registry_size related request_sha256 retry_after schema_fingerprint sex swapped_day swapped_month
-    text tokens unavailable variants weight year_classes years
+    answered answered_at attributes birth_date birthplace busy case_reference class_index classes content count counts
+    day deadline detail father_name file found handle handles header histograms initial issued_at key_epoch last
+    levels match month mother_name name need_more nonce offset operator_pseudonym province provinces purpose reason
+    refused regencies registry_size related request_sha256 retry_after root_version schema_fingerprint sex
+    snapshot_version swapped_day swapped_month text timestamp_version tokens unavailable variants weight year_classes
+    years
     """.split()  # noqa: SIM905 - a column of fifty lines says less
 )
 # The only fields that are text. None holds what a caseworker typed about a client.
-TEXT_FIELDS = frozenset({"case_reference", "province", "attributes", "detail"})
+TEXT_FIELDS = frozenset({"case_reference", "province", "attributes", "detail", "file"})
 LOCK_FILES = ("*.lock", "package-lock.json", "Pipfile.lock", "pdm.lock", "pylock.toml")
 
 
@@ -63,7 +65,9 @@ def test_a_name_is_followed_through_its_alias_and_not_by_its_spelling() -> None:
 
 
 def test_the_contract_has_no_field_nobody_has_looked_at() -> None:
-    fields = contract_fields((ROOT / "proto/pulang/exchange/v1/exchange.proto").read_text(encoding="utf-8"))
+    fields = set[tuple[str, str]]().union(
+        *(contract_fields((ROOT / "proto" / source).read_text(encoding="utf-8")) for source in SOURCES)
+    )
     assert {name for _, name in fields} <= CONTRACT_FIELDS
     assert {name for kind, name in fields if kind == "string"} <= TEXT_FIELDS
 

@@ -127,7 +127,8 @@ async def test_member_that_is_put_out_is_refused_on_its_open_connection(own: Nod
         async with peers_of(bali) as peers:
             assert isinstance(await peers.ask(own.member, encoded(bali), header(), deadline_s=20), Answered)
             own.federation.authority.remove("51")
-            own.home.membership.write_bytes(own.federation.authority.publish(now())[1])
+            own.federation.publish()
+            own.federation.signing.join(own.home)
             with pytest.raises(PeerRefusedError):
                 await peers.ask(own.member, encoded(bali), header(), deadline_s=20)
 
@@ -247,7 +248,8 @@ async def test_peer_of_another_epoch_refuses_and_both_are_named(own: Node) -> No
     secret = "".join(f"{byte:02x}" for byte in range(32))
     epochs = (Epoch(2, epoch_check(bytes.fromhex(secret), 2), EpochState.ACTIVE),)
     federation.authority.set_epochs(lambda _: epochs)
-    peer.home.membership.write_bytes(federation.authority.publish(now())[1])
+    federation.publish()
+    federation.signing.join(peer.home)
     shutil.copy(peer.home.epoch_secret(1), peer.home.epoch_secret(2))
     peer.home.epoch_secret(2).write_text(secret)
     peer.publish(crowd(20, seed=2), epoch=2)

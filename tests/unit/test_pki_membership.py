@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from matching.errors import SchemaError
-from node.errors import ConfigError, NodeError, TrustError
-from node.pki.authority import Authority
-from node.pki.joining import join_federation
+from node.errors import ConfigError, TrustError
 from node.pki.membership import (
     Member,
     Membership,
     canonical_json,
     epoch_check,
     key_id,
-    load_membership,
     make_member,
     pre_authentication_encoding,
     read_anchor,
@@ -29,11 +24,6 @@ from node.pki.membership import (
     verify_membership,
 )
 from tests.pki_world import DAY, NOW, World, found_world  # noqa: F401 - the fixture
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from node.home import NodeHome
 
 MINUTE = timedelta(minutes=1)
 
@@ -183,142 +173,6 @@ def test_an_anchor_of_another_kind_is_one_clear_error(world: World) -> None:
 def test_a_member_that_cannot_be_is_refused_with_the_part_named(code: str, name: str, address: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         make_member(code, name, address)
-
-
-# --- joining ---------------------------------------------------------------------------------------------------------
-
-
-def secret_of(world: World) -> str:
-    return world.authority.epoch_secret(1).read_text()
-
-
-def joined(world: World, *codes: str) -> NodeHome:
-    home = world.home("35")
-    join_federation(
-        home,
-        published(world, *codes),
-        NOW,
-        anchor_pem=world.authority.anchor_pem,
-        secret_text=secret_of(world),
-    )
-    return home
-
-
-def state(home: NodeHome) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in home.root.rglob("*") if path.is_file()}
-
-
-def refused(home: NodeHome, envelope: bytes, error: type[Exception], why: str, **given: Any) -> None:
-    before = state(home)
-    with pytest.raises(error, match=why):
-        join_federation(home, envelope, given.pop("now", NOW), **given)
-    assert state(home) == before
-
-
-def test_a_joined_node_loads_what_was_published_and_holds_the_secret_private(world: World) -> None:
-    home = joined(world)
-    loaded = load_membership(home.membership, home.membership_anchor, NOW)
-    assert [member.code for member in loaded.members] == ["35"]
-    assert home.epoch_secret(1).read_text() == secret_of(world)
-    assert home.epoch_secret(1).stat().st_mode & 0o777 == 0o600
-
-
-def test_a_newer_list_is_taken_in_without_anchor_and_secret(world: World) -> None:
-    home = joined(world)
-    assert join_federation(home, published(world, "33"), NOW).version == 2
-    assert load_membership(home.membership, home.membership_anchor, NOW).by_code("33")
-
-
-def test_the_list_does_not_go_back(world: World) -> None:
-    old = published(world, "35", "33")
-    home = joined(world)
-    world.authority.remove("33")
-    join_federation(home, published(world), NOW)
-    refused(home, old, TrustError, "is version 1, and this node has version 3")
-
-
-def test_an_expired_list_in_the_folder_still_keeps_an_older_one_out(world: World) -> None:
-    older = published(world, days=90)
-    home = world.home("35")
-    anchor, secret = world.authority.anchor_pem, secret_of(world)
-    join_federation(home, published(world, days=1), NOW, anchor_pem=anchor, secret_text=secret)
-    refused(home, older, TrustError, "is version 1, and this node has version 2", now=NOW + 2 * DAY)
-
-
-def test_two_lists_of_one_version_raise_an_alarm(world: World) -> None:
-    home = joined(world)
-    installed = load_membership(home.membership, home.membership_anchor, NOW)
-    other = replace(installed, members=(Member("35", "Jawa Timur", "10.6.6.6:7035"),))
-    envelope = sign_membership(other, world.authority._membership_key())
-    refused(home, envelope, TrustError, "two different memberships carry version 1")
-
-
-def test_taking_in_the_same_list_again_changes_nothing(world: World) -> None:
-    home = joined(world)
-    before = state(home)
-    join_federation(home, home.membership.read_bytes(), NOW)
-    assert state(home) == before
-
-
-def test_a_damaged_list_in_the_folder_is_repaired_by_joining_again(world: World) -> None:
-    home = joined(world)
-    home.membership.write_bytes(home.membership.read_bytes()[:100])
-    with pytest.raises(TrustError, match="not a signed membership"):
-        load_membership(home.membership, home.membership_anchor, NOW)
-    join_federation(home, published(world), NOW)
-    assert load_membership(home.membership, home.membership_anchor, NOW).version == 2
-
-
-def test_another_anchor_does_not_replace_the_one_that_is_trusted(world: World, tmp_path: Path) -> None:
-    home = joined(world)
-    other = World(tmp_path, Authority.found(tmp_path / "other", "fkd-mpu", NOW))
-    refused(home, published(other), TrustError, "not the one this node trusts", anchor_pem=other.authority.anchor_pem)
-    refused(home, published(other), TrustError, "not signed by this federation's key")
-
-
-def test_another_federations_list_is_refused(world: World, tmp_path: Path) -> None:
-    home = world.home("35")
-    other = World(tmp_path, Authority.found(tmp_path / "other", "fkd-other", NOW))
-    given = {"anchor_pem": other.authority.anchor_pem, "secret_text": secret_of(other)}
-    refused(home, published(other), TrustError, "of fkd-other, and this node is of fkd-mpu", **given)
-
-
-def test_an_expired_list_is_not_taken_in(world: World) -> None:
-    home = joined(world)
-    refused(home, published(world, days=1), TrustError, "expired", now=NOW + DAY)
-
-
-def test_the_first_joining_needs_an_anchor_and_the_secret(world: World) -> None:
-    home = world.home("35")
-    refused(home, published(world), ConfigError, "no anchor yet", secret_text=secret_of(world))
-    refused(home, published(world), ConfigError, "no linkage secret of epoch 1", anchor_pem=world.authority.anchor_pem)
-
-
-def test_a_wrong_secret_is_found_out_before_it_answers_nobody_anywhere(world: World) -> None:
-    home = world.home("35")
-    given = {"anchor_pem": world.authority.anchor_pem, "secret_text": bytes(range(32)).hex()}
-    refused(home, published(world), TrustError, "not the secret of epoch 1", **given)
-
-
-def test_a_wrong_secret_already_in_the_folder_is_found_out_too(world: World) -> None:
-    home = joined(world)
-    home.epoch_secret(1).write_text(bytes(range(32)).hex())
-    refused(home, published(world), TrustError, r"epoch-1\.key is not the secret of epoch 1")
-
-
-@pytest.mark.parametrize("text", ["", "zz", "00" * 32, "ab" * 16])
-def test_a_malformed_or_weak_secret_is_refused_without_being_shown(world: World, text: str) -> None:
-    home = world.home("35")
-    with pytest.raises(SchemaError) as caught:
-        join_federation(home, published(world), NOW, anchor_pem=world.authority.anchor_pem, secret_text=text)
-    assert not text or text not in str(caught.value)
-
-
-def test_a_missing_list_says_how_to_get_one(world: World) -> None:
-    home = world.home("35")
-    with pytest.raises(NodeError) as caught:
-        load_membership(home.membership, home.membership_anchor, NOW)
-    assert "pulang federation join" in (caught.value.hint or "")
 
 
 def test_the_check_value_depends_on_secret_and_epoch_and_does_not_contain_the_secret() -> None:

@@ -1,0 +1,304 @@
+"""A change travels from signer to signer as one file: shown in words, signed by a threshold, edited by nobody."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tuf.api.metadata import Root, Targets
+
+from node.errors import ConfigError, TrustError
+from node.pki import changes
+from node.pki.membership import Epoch, EpochState, Revocation
+from node.pki.proposal import Proposal, check_proposal, propose, publish, read_proposal, sign_proposal, tallies
+from node.pki.repository import DIRECTORY, Contents, add_signature
+from tests.tuf_world import NOW, World, key, member, renew, signer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def world() -> World:
+    return World.found("33", "35")
+
+
+def admit(contents: Contents) -> Contents:
+    return changes.with_member(contents, member("36"))
+
+
+def published(world: World) -> Contents:
+    copy = world.copy
+    assert copy is not None
+    return copy.contents
+
+
+def edited(proposal: Proposal, old: str, new: str) -> Proposal:
+    """The file as somebody on the way might edit it: the list, and all that is computed from it."""
+    copy = propose_edited(proposal.files[DIRECTORY].replace(old.encode(), new.encode()), proposal)
+    assert copy.files != proposal.files
+    return copy
+
+
+def propose_edited(directory: bytes, proposal: Proposal) -> Proposal:
+    import hashlib  # noqa: PLC0415
+
+    document = json.loads(proposal.to_bytes())
+    import base64  # noqa: PLC0415
+
+    document["files"][DIRECTORY] = base64.b64encode(directory).decode()
+    document["targets"]["signed"]["targets"][DIRECTORY] = {
+        "length": len(directory),
+        "hashes": {"sha256": hashlib.sha256(directory).hexdigest()},
+    }
+    return read_proposal(json.dumps(document).encode())
+
+
+# --- signing ---
+
+
+def test_below_the_threshold_nothing_is_published(world: World) -> None:
+    proposal = world.sign(world.proposal(admit), "31")
+    with pytest.raises(TrustError, match="1 of 2 signers have signed; not yet: 18, 32"):
+        publish(proposal, world.copy, key(world.holder), NOW)
+
+
+def test_the_threshold_publishes(world: World) -> None:
+    world.publish(world.sign(world.proposal(admit), "31", "32"))
+    assert [each.code for each in published(world).membership.members] == ["33", "35", "36"]
+
+
+def test_signing_twice_counts_once(world: World) -> None:
+    proposal = world.sign(world.sign(world.proposal(admit), "31"), "31")
+    (tally,) = tallies(proposal, check_proposal(proposal, world.copy), world.copy)
+    assert (tally.signed, tally.missing) == (("31",), ("18", "32"))
+
+
+def test_file_is_the_same_after_its_journey(world: World) -> None:
+    proposal = world.sign(world.proposal(admit), "31")
+    assert read_proposal(proposal.to_bytes()).to_bytes() == proposal.to_bytes()
+
+
+def test_edit_after_a_signature_is_refused_and_names_the_signer(world: World) -> None:
+    proposal = world.sign(world.proposal(admit), "31")
+    changed = edited(proposal, "127.0.0.1:7036", "10.6.6.6:7036")
+    with pytest.raises(TrustError, match="changed after 31 had signed it"):
+        sign_proposal(changed, key("32"), world.copy)
+
+
+def test_edit_before_any_signature_is_shown_to_the_signer(world: World) -> None:
+    changed = edited(world.proposal(admit), "127.0.0.1:7036", "10.6.6.6:7036")
+    lines = changes.describe(published(world), check_proposal(changed, world.copy))
+    assert lines == ["+ member 36 Province 36 at 10.6.6.6:7036"]
+
+
+@pytest.mark.parametrize("part", ["root", "targets"])
+def test_what_no_reader_is_shown_cannot_be_signed(world: World, part: str) -> None:
+    document = json.loads(world.proposal(admit, renew_root=True).to_bytes())
+    document[part]["signed"]["surprise"] = "hidden"
+    with pytest.raises(TrustError, match="something that no reader is shown"):
+        sign_proposal(read_proposal(json.dumps(document).encode()), key("31"), world.copy)
+
+
+def test_delegation_hidden_in_the_targets_cannot_be_signed(world: World) -> None:
+    document = json.loads(world.proposal(admit).to_bytes())
+    document["targets"]["signed"]["delegations"] = {"keys": {}, "roles": []}
+    with pytest.raises(TrustError, match="no reader is shown"):
+        sign_proposal(read_proposal(json.dumps(document).encode()), key("31"), world.copy)
+
+
+def test_lowered_threshold_of_one_role_cannot_be_hidden(world: World) -> None:
+    document = json.loads(world.proposal(admit, renew_root=True).to_bytes())
+    document["root"]["signed"]["roles"]["targets"]["threshold"] = 1
+    with pytest.raises(TrustError, match="no reader is shown"):
+        sign_proposal(read_proposal(json.dumps(document).encode()), key("31"), world.copy)
+
+
+def test_key_of_no_signer_signs_nothing(world: World) -> None:
+    with pytest.raises(TrustError, match="this key is no signer's"):
+        sign_proposal(world.proposal(admit), key("mallory"), world.copy)
+
+
+def test_signature_of_an_unknown_key_is_refused(world: World) -> None:
+    proposal = world.proposal(admit)
+    add_signature(proposal.targets, key("mallory"))
+    with pytest.raises(TrustError, match="signature of an unknown key"):
+        check_proposal(proposal, world.copy)
+
+
+def test_one_signers_signature_under_anothers_name_is_refused(world: World) -> None:
+    document = json.loads(world.sign(world.proposal(admit), "31").to_bytes())
+    document["targets"]["signatures"][0]["keyid"] = signer("32").keyid
+    with pytest.raises(TrustError, match="after 32 had signed it"):
+        check_proposal(read_proposal(json.dumps(document).encode()), world.copy)
+
+
+# --- what it stands on ---
+
+
+def test_second_of_two_proposals_is_refused_once_the_first_is_published(world: World) -> None:
+    first, second = world.proposal(admit), world.proposal(renew)
+    signed = world.sign(second)
+    world.publish(world.sign(first))
+    with pytest.raises(TrustError, match="makes version 2, and version 2 is published here"):
+        publish(signed, world.copy, key(world.holder), NOW)
+
+
+def test_another_federations_proposal_is_refused(world: World) -> None:
+    other = World.found("33", federation="fkd-other", signers=("31", "32", "33"))
+    with pytest.raises(TrustError, match="is of fkd-other, and this is fkd-mpu"):
+        sign_proposal(other.proposal(admit), key("31"), world.copy)
+
+
+def test_timestamp_key_the_root_does_not_know_publishes_nothing(world: World) -> None:
+    with pytest.raises(TrustError, match="does not know this timestamp key"):
+        publish(world.sign(world.proposal(admit)), world.copy, key("mallory"), NOW)
+
+
+# --- signers ---
+
+
+def test_lost_key_is_replaced_by_the_others(world: World) -> None:
+    world.change(lambda contents: changes.with_signers(contents, [signer("51")], ["18"]), "31", "32", "51")
+    assert [each.name for each in published(world).signers] == ["31", "32", "51"]
+    world.change(admit, "51", "31")
+
+
+def test_new_signers_alone_do_not_take_over(world: World) -> None:
+    take = world.proposal(lambda contents: changes.with_signers(contents, [signer("a"), signer("b")], ["18", "31"], 2))
+    with pytest.raises(TrustError, match="0 of 2 signers until now have signed"):
+        publish(world.sign(take, "a", "b"), world.copy, key(world.holder), NOW)
+
+
+def test_old_signers_alone_do_not_appoint_who_has_not_agreed(world: World) -> None:
+    take = world.proposal(lambda contents: changes.with_signers(contents, [signer("a"), signer("b")], ["18", "31"], 2))
+    with pytest.raises(TrustError, match="1 of 2 signers have signed; not yet: a, b"):
+        publish(world.sign(take, "18", "31", "32"), world.copy, key(world.holder), NOW)
+
+
+def test_change_of_signers_takes_both_thresholds(world: World) -> None:
+    take = world.proposal(lambda contents: changes.with_signers(contents, [signer("a"), signer("b")], ["18", "31"], 2))
+    world.publish(world.sign(take, "18", "31", "a", "b"))
+    assert published(world).threshold == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda contents: changes.with_signers(contents, [], [], 4), "cannot be met by 3"),
+        (lambda contents: changes.with_signers(contents, [], [], 0), "cannot be met"),
+        (lambda contents: changes.with_signers(contents, [], ["99"]), "nobody is called 99"),
+        (lambda contents: changes.with_signers(contents, [replace(signer("18"), name="x")], []), "stands in it twice"),
+        (lambda contents: changes.with_signers(contents, [replace(signer("x"), name="18")], []), "the same name"),
+        (lambda contents: changes.with_signers(contents, [replace(signer("x"), name="\x1b[2J")], []), "name is"),
+        (lambda contents: changes.with_holders(contents, [], ["node 18"]), "no node would hold"),
+        (lambda contents: changes.with_holders(contents, [signer("18")], []), "stands in it twice"),
+        (lambda contents: changes.without_member(contents, "99"), "not a member"),
+        (lambda contents: changes.with_member(contents, replace(member("36"), address="127.0.0.1:7035")), "address"),
+        (lambda contents: changes.without_epoch(contents, 1), "active one"),
+        (lambda contents: changes.with_roots(contents, [], ["x"]), "not among"),
+    ],
+)
+def test_change_that_cannot_be_is_refused(world: World, change: Callable[[Contents], Contents], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        change(published(world))
+
+
+@pytest.mark.parametrize("path", ["../x", "members.json", "/etc/passwd", "a/b/c", "epoch-1/35.sealed\n", "", "A"])
+def test_target_of_a_strange_name_is_not_proposed(world: World, path: str) -> None:
+    with pytest.raises(ConfigError, match="no name for a target"):
+        world.proposal(lambda contents: replace(contents, targets={path: b"x"}))
+
+
+def test_sealed_secrets_travel_with_their_epoch(world: World) -> None:
+    sealed = {"epoch-2/33.sealed": b"for 33", "epoch-2/35.sealed": b"for 35"}
+    world.change(lambda contents: changes.with_epoch(contents, Epoch(2, "ab" * 16, EpochState.NEXT), sealed))
+    assert published(world).targets == sealed
+    world.change(lambda contents: changes.without_member(contents, "33"))
+    assert set(published(world).targets) == {"epoch-2/35.sealed"}
+    world.change(lambda contents: changes.without_epoch(contents, 2))
+    assert published(world).targets == {}
+
+
+# --- in words ---
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (admit, "+ member 36 Province 36 at 127.0.0.1:7036"),
+        (lambda contents: changes.without_member(contents, "33"), "- member 33 Province 33"),
+        (
+            lambda contents: changes.with_member(contents, replace(member("33"), address="x:1")),
+            "~ member 33: Province 33 at 127.0.0.1:7033 becomes Province 33 at x:1",
+        ),
+        (
+            lambda contents: changes.with_member(contents, replace(member("33"), encryption_key="ab")),
+            "~ encryption key of 33: 087d80f7f182dd44",
+        ),
+        (lambda contents: changes.with_signers(contents, [], ["18"], 2), "- signer 18"),
+        (lambda contents: changes.with_signers(contents, [], [], 3), "~ threshold 2 of 3 signers becomes 3 of 3"),
+        (lambda contents: changes.with_holders(contents, [signer("n")], []), f"+ timestamp key n: {signer('n').key}"),
+        (
+            lambda contents: changes.with_revocation(contents, Revocation("ab" * 32, "1f", "key_compromise", NOW)),
+            "+ revoked certificate 1f of issuer abababababababab: key_compromise",
+        ),
+        (
+            lambda contents: changes.with_epoch(contents, Epoch(2, "ab" * 16, EpochState.NEXT), {}),
+            f"+ epoch 2: next, check value {'ab' * 16}",
+        ),
+        (
+            lambda contents: replace(contents, targets={"epoch-2/35.sealed": b"x"}),
+            "+ target epoch-2/35.sealed: 2d711642b726b044",
+        ),
+    ],
+)
+def test_change_is_told_in_words(world: World, change: Callable[[Contents], Contents], words: str) -> None:
+    before = published(world)
+    assert words in changes.describe(before, change(before))
+
+
+def test_nothing_changed_says_nothing(world: World) -> None:
+    assert changes.describe(published(world), published(world)) == []
+
+
+# --- garbage ---
+
+
+@given(st.binary(max_size=300) | st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda
+       inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["format", "root", "targets", "files"]),
+       inner, max_size=4)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_whatever_is_no_proposal_is_refused(data: bytes) -> None:
+    with pytest.raises(TrustError):
+        read_proposal(data)
+
+
+def test_deeply_nested_proposal_is_refused() -> None:
+    with pytest.raises(TrustError, match="not a proposal"):
+        read_proposal(b"[" * 100_000)
+
+
+def test_file_that_is_not_the_one_named_is_refused(world: World) -> None:
+    document = json.loads(world.proposal(admit).to_bytes())
+    document["files"][DIRECTORY] = "AAAA"
+    with pytest.raises(TrustError, match="not the file its targets name"):
+        read_proposal(json.dumps(document).encode())
+
+
+def test_founding_needs_a_root(world: World) -> None:
+    proposal = world.proposal(admit)
+    assert proposal.root is None
+    with pytest.raises(TrustError, match="nothing is published here"):
+        check_proposal(proposal, None)
+
+
+def test_versions_follow_one_another(world: World) -> None:
+    world.change(admit, renew_root=True)
+    copy = world.copy
+    assert copy is not None
+    assert (copy.versions[Root.type], copy.versions[Targets.type]) == (2, 2)
+    assert propose(copy.contents, copy, NOW).root is None
