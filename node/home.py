@@ -31,11 +31,6 @@ class NodeHome:
         return self.root / "pki" / "sealing.key"
 
     @property
-    def ca(self) -> Path:
-        """The province's intermediates: stages.json, N.key (0600), issued.jsonl, the register of leaves."""
-        return self.root / "ca"
-
-    @property
     def membership(self) -> Path:
         """The signed membership file."""
         return self.root / "membership.json"
