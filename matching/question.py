@@ -123,8 +123,10 @@ class Evidence:
 class SearchResult:
     """Evidence for the asker; and, own side only, the record behind each handle.
 
-    candidates: at most HANDLES_PER_ANSWER pairs (class index, row of the index).
+    candidates: at most HANDLES_PER_ANSWER pairs (class index, row of the index). bits: (fields, MAX_LEVELS) float32,
+    match weight of every level by this registry's own null.
     """
 
     evidence: Evidence
     candidates: tuple[tuple[int, int], ...]
+    bits: NDArray[np.float32] = field(repr=False)

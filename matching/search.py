@@ -120,7 +120,7 @@ def search(
         class_levels=class_levels[best].astype(np.uint8),
         class_counts=round_counts(counts[best]),
     )
-    return SearchResult(evidence, tuple(candidates))
+    return SearchResult(evidence, tuple(candidates), bits)
 
 
 def field_levels(index: EncodedIndex, query: EncodedQuery, model: MatchModel, name: str) -> NDArray[np.uint8]:
