@@ -71,6 +71,17 @@ class NodeConfig(BaseModel):
     """Seconds between two looks at the other members for newer membership metadata."""
     search_threads: Annotated[int, Field(ge=1, le=MAX_SEARCH_THREADS)] = 2
     """Questions of peers that are searched at the same moment."""
+    review_lower_bits: Annotated[float, Field(ge=-64, le=64)] = -4.0
+    """Match weight, in bits above log2 of the registry's persons, from which a candidate is for a person to decide.
+
+    docs/matching.md, "Clerical review", derives both defaults.
+    """
+    review_upper_bits: Annotated[float, Field(ge=-64, le=64)] = 7.0
+    """The same, from which nobody needs to look; not above the lower one: no review queue."""
+    review_two_person: bool = False
+    """Whether two reviewers decide, apart."""
+    review_views_per_day: Annotated[int, Field(ge=0)] = 100
+    """Candidates that all of this node's reviewers may look at within 24 hours."""
 
     min_free_mib: Annotated[int, Field(ge=1, le=1 << 30)] = 256
     """Free space, MiB, below which the node stops answering: before the database's disk is full, not after."""

@@ -58,6 +58,10 @@ class OperatorPseudonyms:
             name = pwd.getpwuid(uid).pw_name
         except KeyError:
             name = f"uid:{uid}"
+        return self.named(name)
+
+    def named(self, name: str) -> bytes:
+        """Return the pseudonym of an operator's name, PSEUDONYM_BYTES."""
         return hmac.digest(self.key, f"pulang operator:{name}".encode(), "sha256")[:PSEUDONYM_BYTES]
 
 

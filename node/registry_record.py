@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from matching.errors import MatchingError
-from matching.index import EncodedIndex, IndexBuilder
-from matching.schema import FieldKind
-from node.errors import ConfigError
+from matching.index import EncodedIndex, IndexBuilder, Manifest
+from matching.keys import FieldKeys
+from matching.schema import PERSON_SCHEMA, FieldKind
+from node.epoch import read_epoch_secret
+from node.errors import ConfigError, NodeError
 from node.files import make_private_folder
 from node.importer import LOOKUP
 from node.mapping import RECORD_ID, to_records
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from matching.index import RecordBatch
-    from matching.keys import FieldKeys
     from matching.schema import FieldSpec
     from node.home import NodeHome
     from node.mapping import ColumnMap
@@ -93,13 +94,18 @@ def _places(batch: SourceBatch, id_column: str | None, record_id: str) -> list[i
 
 
 def changed_fields(
-    home: NodeHome, keys: FieldKeys, record: RawRecord, *, generation: str, row: int, now: datetime
+    home: NodeHome, record: RawRecord, *, generation: str, row: int, now: datetime
 ) -> tuple[str, ...] | None:
     """Return the schema's fields that are not any more what `row` of that generation was encoded from.
 
-    None: nobody can tell, because that generation is gone, damaged, or of another key. The record is encoded once more,
-    in a folder that is removed again.
+    None: nobody can tell, because that generation, or the secret of its epoch, is gone or damaged. The record is
+    encoded once more, in a folder that is removed again.
     """
+    try:
+        epoch = Manifest.read(home.generations / generation).epoch
+        keys = FieldKeys.derive(read_epoch_secret(home.epoch_secret(epoch)), PERSON_SCHEMA, epoch)
+    except (MatchingError, NodeError, OSError):
+        return None
     folder = home.generations / f"{LOOKUP}{secrets.token_hex(8)}"
     make_private_folder(home.generations)
     builder = IndexBuilder(folder, keys)

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from matching.clerical import Zone
 from matching.weights import load_model
 from node.config import load_config
 from node.epoch import Keyring
@@ -92,6 +93,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             store=store,
             now=now,
             threads=config.search_threads,
+            zone=Zone(config.review_lower_bits, config.review_upper_bits),
             observe=metrics.answered,
         )
         stack.callback(service.close)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from matching.clerical import clerical_candidates
 from matching.question import HANDLE_BYTES, EncodedQuery, NameQuery
 from matching.search import search
 from node.errors import AccessDeniedError, StoreError
@@ -24,18 +25,20 @@ from node.messages import (
     Busy,
     Handle,
     NeedMore,
+    Purpose,
     RefusalReason,
     Refused,
     Unavailable,
 )
 from node.policy import Method, require_allowed
-from node.store import NO_REQUEST, PENDING, AuditEntry, Direction, HandleRecord
+from node.store import NO_REQUEST, PENDING, AuditEntry, Direction, HandleRecord, ReviewFacts
 from node.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from matching.clerical import Agreement, Zone
     from matching.question import SearchResult
     from matching.weights import MatchModel
     from node.generation import Generation, Generations
@@ -84,12 +87,14 @@ class AnsweringService:
         store: Store,
         now: Callable[[], datetime],
         threads: int,
+        zone: Zone | None = None,
         observe: Callable[..., None] = lambda *_, **__: None,
     ) -> None:
         self._generations = generations
         self._model = model
         self._store = store
         self._now = now
+        self._zone = zone
         self._observe = observe
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._waiting: Counter[str] = Counter()
@@ -226,6 +231,7 @@ class AnsweringService:
         """Give every candidate a fresh handle, so that nothing about a person is the same in two answers."""
         assert question.header is not None
         now = self._now()
+        for_review = self._for_review(question, result)
         handles: list[Handle] = []
         records: list[HandleRecord] = []
         for class_index, row in result.candidates:
@@ -240,9 +246,18 @@ class AnsweringService:
                     generation=generation.name,
                     issued_at=now,
                     expires_at=now + HANDLE_LIFETIME,
+                    review=ReviewFacts(row, *for_review[class_index].pack()) if class_index in for_review else None,
                 )
             )
         return Answered(result.evidence, tuple(handles)), records
+
+    def _for_review(self, question: ReceivedQuestion, result: SearchResult) -> Mapping[int, Agreement]:
+        """Return the answer's classes that a person of this province should look at; none for a test of the line."""
+        assert question.header is not None
+        assert isinstance(question.content, EncodedQuery)
+        if self._zone is None or question.header.purpose is Purpose.SELF_TEST:
+            return {}
+        return clerical_candidates(result, question.content, self._model.schema, self._zone)
 
     def _about(self, caller: str, question: ReceivedQuestion, generation: Generation | None) -> AuditEntry:
         """Return the PENDING row of a question; its outcome's row says the same and what came of it."""

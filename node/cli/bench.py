@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PROFILES = ("low", "base", "high")
 _FILE = click.Path(path_type=Path, dir_okay=False)
+MAX_REVIEWS_BYTES = 64 << 20
 
 
 @click.group()
@@ -74,18 +75,35 @@ def populate(persons: int, clients: int, profile: str, seed: int, out: Path) -> 
 @click.option("--persons", type=click.IntRange(min=1000), default=100_000, show_default=True, help="Per profile.")
 @click.option("--clients", type=click.IntRange(min=100), default=3_000, show_default=True, help="Per profile.")
 @click.option("--seed", type=click.IntRange(min=0), default=9_000, show_default=True, help="Same seed, same table.")
-def train(out: Path, persons: int, clients: int, seed: int) -> None:
+@click.option(
+    "--reviews", "files", type=_FILE, multiple=True, metavar="FILE", help="Of `pulang review export`; several times."
+)
+def train(*, out: Path, persons: int, clients: int, seed: int, files: tuple[Path, ...]) -> None:
     """Train a weight table on made-up populations, one per profile.
 
-    The table that ships is matching/data/model.json. Measure it on other seeds: a table flatters its own.
+    The table that ships is matching/data/model.json. Measure it on other seeds: a table flatters its own. --reviews
+    moves m towards what caseworkers called the same person; too few decisions are refused, and none moves it far.
     """
     from benchmarks.train import PROFILES, Training  # noqa: PLC0415 - numba is not needed for --help
     from benchmarks.train import train as run  # noqa: PLC0415
-    from node.files import write_atomic  # noqa: PLC0415
+    from matching.clerical import count_decisions, learn, read_reviews  # noqa: PLC0415
+    from matching.schema import PERSON_SCHEMA  # noqa: PLC0415
+    from node.files import read_file, write_atomic  # noqa: PLC0415
 
+    reviews = [
+        review
+        for file in files
+        for review in read_reviews(
+            read_file(file, limit=MAX_REVIEWS_BYTES).decode("ascii", errors="replace"), PERSON_SCHEMA
+        )
+    ]
+    if files:
+        count_decisions(reviews)  # too few are refused before the work, not after it
     with _progress() as progress:
         task = progress.add_task("clients", total=2 * clients * len(PROFILES))
         model = run(Training(persons, clients, seed), lambda done: progress.advance(task, done))
+    if files:
+        model = learn(model, reviews)
     write_atomic(out, model.to_json().encode("ascii"), replace=True)
     scales = ", ".join(f"{name} {scale:.2f}" for name, scale in model.scales.items())
     click.echo(f"{out}: scales {scales}; temperature {model.temperature:.2f}; seed {seed}")

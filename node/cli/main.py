@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "find": ("node.cli.find:find", "Ask every province whether a client is theirs."),
     "registry": ("node.cli.registry:registry", "Import the province's registry into an encoded index."),
     "node": ("node.cli.server:node", "Make and run a province's node."),
+    "review": ("node.cli.review:review", "Decide about candidates that may be the client or not."),
     "backup": ("node.cli.backup:backup", "Take a node's memory out, check it, put it back."),
     "cert": ("node.cli.cert:cert", "Request, issue, install and inspect certificates."),
     "federation": ("node.cli.federation:federation", "Found a federation and keep its members."),

@@ -11,6 +11,10 @@ from node.store.records import (
     ProvinceShare,
     QuestionOutcome,
     QuestionRecord,
+    ReviewEvent,
+    ReviewFacts,
+    ReviewItem,
+    ReviewState,
 )
 from node.store.store import Store, open_store, sqlite_folder
 
@@ -23,6 +27,10 @@ __all__ = [
     "ProvinceShare",
     "QuestionOutcome",
     "QuestionRecord",
+    "ReviewEvent",
+    "ReviewFacts",
+    "ReviewItem",
+    "ReviewState",
     "Store",
     "open_store",
     "sqlite_folder",

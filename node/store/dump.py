@@ -71,7 +71,7 @@ def read_rows(connection: Connection, lines: Iterable[bytes]) -> int:
 
 def _make_empty(connection: Connection, tables: Iterable[Table]) -> None:
     for table in reversed(list(tables)):
-        if table.name.startswith("audit") or table.name in {"questions", "handles"}:
+        if table.name.startswith(("audit", "review")) or table.name in {"questions", "handles"}:
             if connection.execute(select(table).limit(1)).first() is not None:
                 raise StoreError(
                     "the database holds records already: a backup is restored into an empty one only",

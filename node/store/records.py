@@ -57,10 +57,24 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewFacts:
+    """Why a candidate waits for a person's decision: how far it agrees, never a weight or a probability.
+
+    row: of the generation's index. levels, groups, admitted: as matching.clerical.Agreement packs them.
+    """
+
+    row: int
+    levels: bytes
+    groups: str
+    admitted: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HandleRecord:
     """What an opaque handle stands for, known to the answering node alone.
 
-    question_nonce and peer: the question it was given out for, and to whom. record_id: the registry's own id.
+    question_nonce and peer: the question it was given out for, and to whom. record_id: the registry's own id. review:
+    put into the review queue together with the handle; not kept with it.
     """
 
     handle: bytes = field(repr=False)
@@ -70,6 +84,7 @@ class HandleRecord:
     generation: str
     issued_at: datetime
     expires_at: datetime
+    review: ReviewFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +115,51 @@ class QuestionOutcome:
     province: str | None
     none_probability: float
     provinces: tuple[ProvinceShare, ...]
+
+
+class ReviewState(StrEnum):
+    """How a queued candidate stands. SECOND: one of two reviewers has decided. EXPIRED: nobody did, in time."""
+
+    WAITING = "waiting"
+    SECOND = "second"
+    SAME = "same"
+    DIFFERENT = "different"
+    UNSURE = "unsure"
+    BROKEN = "broken"
+    EXPIRED = "expired"
+
+
+class ReviewEvent(StrEnum):
+    """What a reviewer did with a queued candidate; kept for good."""
+
+    VIEWED = "viewed"
+    SAME = "same"
+    DIFFERENT = "different"
+    UNSURE = "unsure"
+    UNDONE = "undone"
+    BROKEN = "broken"
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """A candidate of an answer that waits for, or has, a person's decision.
+
+    number: what reviewers call it. record_id: the registry's own id, "" once it was forgotten. generation, row: where
+    it was found. leased_to, leased_until: which reviewer has it before them, by pseudonym, and until when.
+    """
+
+    number: int
+    record_id: str = field(repr=False)
+    generation: str
+    row: int
+    peer: str
+    case_reference: str
+    answered_at: datetime
+    schema_fingerprint: bytes
+    levels: bytes
+    groups: str
+    admitted: bytes
+    state: ReviewState
+    leased_to: bytes | None = None
+    leased_until: datetime | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, insert, select, update
 
 from node.errors import StoreError
-from node.store import log, tables
+from node.store import log, reviews, tables
 from node.store.dump import read_rows, write_rows
 from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import fault, translated
@@ -63,6 +63,7 @@ class Store:
         self._path = path
         self._place = place
         self._identity = _identity(path)
+        self.reviews = reviews.ReviewQueue(self._write, self._read, log.append)
 
     def record_pending(self, entry: AuditEntry) -> int:
         """Append a PENDING row and return its number, which the outcome's row will name in `concerns`.
@@ -102,6 +103,7 @@ class Store:
         with self._write() as connection:
             log.append(connection, [entry])
             _append(connection, tables.handles, [_handle_row(handle) for handle in handles])
+            reviews.queue(connection, entry, handles)
             _forget_expired(connection, entry.at)
 
     def record_question(self, question: QuestionRecord, entries: Sequence[AuditEntry]) -> None:
@@ -224,6 +226,7 @@ def _append(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
 
 def _handle_row(record: HandleRecord) -> dict[str, Any]:
     row = asdict(record)
+    del row["review"]
     row["handle_sha256"] = _sha256(row.pop("handle"))
     return row
 

@@ -146,4 +146,42 @@ question_provinces = Table(
     Column("probability", Float, nullable=False),
 )
 
+# No weight and no probability: a reviewer is blind to them because nobody wrote them down.
+review_items = Table(
+    "review_items",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("handle_sha256", LargeBinary(32), nullable=False),
+    Column("record_id", String(255), nullable=False),  # emptied REVIEW_LIFETIME after the answer
+    Column("generation", String(32), nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("peer", String(8), nullable=False),
+    Column("case_reference", String(64), nullable=False),
+    Column("question_nonce", LargeBinary(32), nullable=False),
+    Column("request_sha256", LargeBinary(32), nullable=False),
+    Column("answered_at", UtcTime, nullable=False),
+    Column("schema_fingerprint", LargeBinary(32), nullable=False),
+    Column("levels", LargeBinary(64), nullable=False),
+    Column("groups", String(255), nullable=False),
+    Column("admitted", LargeBinary(512), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("leased_to", LargeBinary(32)),
+    Column("leased_until", UtcTime),
+    Index("review_items_state", "state", "peer"),
+    sqlite_autoincrement=True,
+)
+
+review_events = Table(
+    "review_events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("item", BigInteger, ForeignKey("review_items.number"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("operator_pseudonym", LargeBinary(32), nullable=False),
+    Index("review_events_item", "item"),
+    Index("review_events_at", "at"),
+    sqlite_autoincrement=True,
+)
+
 version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))

@@ -123,24 +123,22 @@ def test_postgresql_is_asked_by_key(postgres_server: PostgresServer, key_type: s
 def test_a_record_that_was_changed_since_the_import_is_noticed_field_by_field(desk: Desk, registry: Path) -> None:
     desk.load(registry)
     (same,) = look_up(registry, "0002")
-    assert changed_fields(desk.home, desk.keys, same, generation="g000001", row=1, now=NOW) == ()
+    assert changed_fields(desk.home, same, generation="g000001", row=1, now=NOW) == ()
     registry.write_text(csv_text().replace("SITI RAHAYU", "SITI RAHAJU WATI").replace("01-03-1958", "02-03-1958"))
     (changed,) = look_up(registry, "0002")
-    assert changed_fields(desk.home, desk.keys, changed, generation="g000001", row=1, now=NOW) == ("name", "birth_date")
+    assert changed_fields(desk.home, changed, generation="g000001", row=1, now=NOW) == ("name", "birth_date")
     registry.write_text(csv_text().replace("SITI RAHAYU", "??"))
     (emptied,) = look_up(registry, "0002")
-    assert changed_fields(desk.home, desk.keys, emptied, generation="g000001", row=1, now=NOW) == ("name",)
+    assert changed_fields(desk.home, emptied, generation="g000001", row=1, now=NOW) == ("name",)
     assert sorted(path.name for path in desk.home.generations.iterdir()) == ["current", "g000001"]
 
 
 def test_nobody_can_tell_without_the_generation_of_then(desk: Desk, registry: Path) -> None:
     desk.load(registry)
     (record,) = look_up(registry, "0002")
-    assert changed_fields(desk.home, desk.keys, record, generation="g000000", row=1, now=NOW) is None
-    assert changed_fields(desk.home, desk.keys, record, generation="g000001", row=0, now=NOW) is None, (
-        "that row is somebody else"
-    )
-    assert changed_fields(desk.home, desk.keys, record, generation="g000001", row=99, now=NOW) is None
+    assert changed_fields(desk.home, record, generation="g000000", row=1, now=NOW) is None
+    assert changed_fields(desk.home, record, generation="g000001", row=0, now=NOW) is None, "that row is somebody else"
+    assert changed_fields(desk.home, record, generation="g000001", row=99, now=NOW) is None
 
 
 def test_what_was_imported_is_remembered_privately_and_a_changed_file_is_seen(desk: Desk, registry: Path) -> None:
