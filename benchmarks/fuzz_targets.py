@@ -29,7 +29,7 @@ from node.client_file import parse_client
 from node.config import make_config, write_config
 from node.errors import NodeError
 from node.home import NodeHome
-from node.local import parse_inquiry
+from node.local import parse_inquiry, parse_request
 from node.mapping import guess_mapping, load_mapping, write_mapping
 from node.messages import NONCE_BYTES, PSEUDONYM_BYTES, Answered, Handle, Purpose, QuestionHeader
 from node.pki.authority import Authority
@@ -170,7 +170,9 @@ def local_line(folder: Path) -> Target:  # noqa: ARG001
         b"[[[[",
         b'{"case_reference": "K-1"}',
     ]
-    return Target(lambda data: parse_inquiry(data, bytes(PSEUDONYM_BYTES)), (FieldValueError, NodeError), seeds)
+    return Target(
+        lambda data: parse_inquiry(parse_request(data), bytes(PSEUDONYM_BYTES)), (FieldValueError, NodeError), seeds
+    )
 
 
 def certificates(folder: Path) -> Target:

@@ -88,6 +88,11 @@ class NodeConfig(BaseModel):
     metrics_listen: LoopbackAddress | None = None
     """Loopback address at which a monitor on this machine reads /metrics; without it, nowhere."""
 
+    ask_again_days: Annotated[int, Field(ge=1, le=90)] = 7
+    """Days for which a province that did not answer is asked again."""
+    case_days: Annotated[int, Field(ge=1, le=365)] = 90
+    """Days after which an open case closes by itself, and what was asked is erased a week later."""
+
     def store_url(self, home: NodeHome) -> str:
         """Return the URL of the node's database."""
         return self.database_url or f"sqlite:///{home.database.absolute()}"

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from matching.encoding import QueryEncoder
 from matching.places import province_name
 from node.errors import NotAMemberError
-from node.findings import ProvinceState
+from node.followup import POLL_DEADLINE_S, FollowUp
 from node.messages import ReceivedQuestion
-from node.policy import Method
 from node.query import Desk
 from node.rpc.wire import write_question
-from node.store import AuditEntry, Direction, ProvinceShare, QuestionOutcome, QuestionRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from node.findings import Concluded
-    from node.messages import Answer
+    from node.messages import Answer, Answered
+    from node.pki.membership import Member
     from node.query import Question
     from node.runtime import NodeRuntime
-
-OTHER_EPOCH: Final = "it has no index in this key epoch: asked again in the other valid one"
-SENT: Final = "sent"  # the audit's outcome of a question until its province has been heard
-MAX_REASON_CHARS: Final = 200  # as the store keeps it
 
 
 def make_desk(runtime: NodeRuntime) -> Desk:
@@ -42,11 +37,17 @@ def make_desk(runtime: NodeRuntime) -> Desk:
         again=asking.again,
         closed=asking.closed,
         now=runtime.now,
+        ask_again_for=runtime.cases.ask_again_for,
     )
 
 
+def make_followup(runtime: NodeRuntime, desk: Desk) -> FollowUp:
+    """Return the queue that asks again; `run` it while the node serves."""
+    return FollowUp(desk, runtime.cases, resting=runtime.peers.resting, generation=_Asking(runtime).generation)
+
+
 class _Asking:
-    """Puts one question to one province, and writes down what was asked and heard."""
+    """Puts one question to one province, and has written down what was asked and heard."""
 
     def __init__(self, runtime: NodeRuntime) -> None:
         self._runtime = runtime
@@ -71,79 +72,33 @@ class _Asking:
                 content=question.query,
             )
             return await self._runtime.service.answer(code, received, time_left_s=time_left_s)
-        member = self._runtime.membership.by_code(code)
-        if member is None:  # it left between two lines of ours
-            raise NotAMemberError(f"{province_name(code)} is not a member any more")
-        return await self._runtime.peers.ask(member, question.query, question.header, deadline_s=time_left_s)
+        peers = self._runtime.peers
+        return await peers.ask(self._member(code), question.query, question.header, deadline_s=time_left_s)
 
     async def opened(self, question: Question, provinces: Collection[str]) -> None:
         """Commit that the question is about to go to these provinces."""
-        header = question.header
-        record = QuestionRecord(header.nonce, header.case_reference, header.issued_at)
-        digest = _digest(question)
-        entries = [self._entry(question, digest, code, outcome=SENT) for code in provinces]
-        await asyncio.to_thread(self._runtime.store.record_question, record, entries)
+        await asyncio.to_thread(self._runtime.cases.open, question, provinces)
 
     async def again(self, question: Question, other: Question, code: str) -> None:
         """Commit that a province has refused the question's epoch, and is about to be asked in the other one."""
-        entries = [
-            self._entry(question, _digest(question), code, outcome=ProvinceState.REFUSED, reason=OTHER_EPOCH),
-            self._entry(other, _digest(other), code, outcome=SENT),
-        ]
-        await asyncio.to_thread(self._runtime.store.record_events, entries)
+        await asyncio.to_thread(self._runtime.cases.again, question, other, code)
 
-    async def closed(self, question: Question, concluded: Concluded) -> None:
+    async def closed(self, question: Question, concluded: Concluded, answers: Mapping[str, Answered]) -> None:
         """Commit what every province said, and what it came to."""
-        asked = {each.code: question.asked_in(each.epoch) for each in concluded.heard}
-        digests = {each.query.epoch: _digest(each) for each in asked.values()}
-        entries = [
-            self._entry(
-                asked[each.code],
-                digests[asked[each.code].query.epoch],
-                each.code,
-                outcome=each.state,
-                reason=each.detail,
-                duration_ms=each.ms,
-            )
-            for each in concluded.heard
-        ]
-        shares = {**concluded.unanswered, **concluded.provinces}
-        outcome = QuestionOutcome(
-            question_id=question.header.nonce,
-            at=self._runtime.now(),
-            outcome=concluded.outcome,
-            province=concluded.province,
-            none_probability=concluded.none,
-            provinces=tuple(ProvinceShare(each.code, each.state, shares[each.code]) for each in concluded.heard),
-        )
-        await asyncio.to_thread(self._runtime.store.record_outcome, outcome, entries)
+        await asyncio.to_thread(self._runtime.cases.conclude, question, concluded, answers)
 
-    def _entry(
-        self,
-        question: Question,
-        digest: bytes,
-        code: str,
-        *,
-        outcome: str,
-        reason: str | None = None,
-        duration_ms: int | None = None,
-    ) -> AuditEntry:
-        return AuditEntry(
-            at=self._runtime.now(),
-            direction=Direction.ASKED,
-            peer=code,
-            method=Method.ASK,
-            outcome=outcome,
-            request_sha256=digest,
-            purpose=question.header.purpose,
-            reason=reason[:MAX_REASON_CHARS] if reason else None,
-            case_reference=question.header.case_reference,
-            operator_pseudonym=question.header.operator_pseudonym,
-            nonce=question.header.nonce,
-            schema_fingerprint=question.query.fingerprint,
-            key_epoch=question.query.epoch,
-            duration_ms=duration_ms,
-        )
+    async def generation(self, code: str) -> int | None:
+        """Return which generation of its registry a province would answer from now, None for none."""
+        if code == self._runtime.config.province:
+            current = self._runtime.generations.current
+            return current.number if current else None
+        return await self._runtime.peers.registry_generation(self._member(code), deadline_s=POLL_DEADLINE_S)
+
+    def _member(self, code: str) -> Member:
+        member = self._runtime.membership.by_code(code)
+        if member is None:  # it left between two lines of ours, or since the question was first asked
+            raise NotAMemberError(f"{province_name(code)} is not a member any more")
+        return member
 
 
 def _digest(question: Question) -> bytes:

@@ -55,6 +55,10 @@ class AccessDeniedError(NodeError):
     """The policy table does not allow this caller this method for this purpose."""
 
 
+class CaseError(NodeError):
+    """There is no such case, or it is not in a state in which this can be done to it."""
+
+
 class QueryBudgetError(NodeError):
     """The caller has asked more than its budget allows."""
 
@@ -65,6 +69,10 @@ class PeerError(NodeError):
 
 class PeerUnreachableError(PeerError):
     """No connection. The host is down, or it refused our certificate (gRPC cannot tell)."""
+
+
+class PeerRestingError(PeerUnreachableError):
+    """The peer failed several times in a row and is left alone for a moment: nothing was sent."""
 
 
 class PeerTimeoutError(PeerError):
@@ -110,6 +118,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (BusyError, EXIT_BUSY),
     (TrustError, EXIT_DENIED),
     (AccessDeniedError, EXIT_DENIED),
+    (CaseError, EXIT_DATA),
     (QueryBudgetError, EXIT_DENIED),
     (PeerError, EXIT_UNAVAILABLE),
     (ConfigError, EXIT_CONFIG),

@@ -86,6 +86,7 @@ class Concluded:
     outcome: home_found, ambiguous, not_registered or incomplete. province: the home; with `incomplete`, the one that
     would be if nobody else spoke up. ask_for: the field whose answer would help most. provinces: probability by code,
     best first, of those that answered; unanswered: the share kept for each that did not; with `none` all sum to 1.
+    again_until: ISO time until which the node goes on asking who did not answer; None when it need not.
     """
 
     event: ClassVar = "result"
@@ -99,6 +100,15 @@ class Concluded:
     heard: tuple[Heard, ...]
     finds: tuple[Find, ...]
     ms: int
+    again_until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The answer to a command that is no question. document: what the command line shows."""
+
+    event: ClassVar = "reply"
+    document: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +127,8 @@ class Failed:
     reason: str | None = None
 
 
-Finding = Accepted | Warned | Heard | Concluded | Failed
-_KINDS: Final[tuple[type[Finding], ...]] = (Accepted, Warned, Heard, Concluded, Failed)
+Finding = Accepted | Warned | Heard | Concluded | Replied | Failed
+_KINDS: Final[tuple[type[Finding], ...]] = (Accepted, Warned, Heard, Concluded, Replied, Failed)
 
 
 def as_json(finding: Finding) -> dict[str, Any]:

@@ -30,6 +30,12 @@ class Generation:
     index: EncodedIndex
     leases: int = 0
 
+    @property
+    def number(self) -> int | None:
+        """What other provinces are told of it, so that they see when it changes; None for a name that is no number."""
+        digits = self.name.removeprefix("g")
+        return int(digits) if digits.isdecimal() else None
+
 
 class Generations:
     """Hands out each epoch's generation, one lease per question; a new one takes over between questions.

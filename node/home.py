@@ -58,6 +58,11 @@ class NodeHome:
         return self.root / "secrets" / "operators.key"
 
     @property
+    def case_secret(self) -> Path:
+        """Key that seals what the database keeps of the node's own questions, 32 bytes as hex (0600)."""
+        return self.root / "secrets" / "cases.key"
+
+    @property
     def generations(self) -> Path:
         """Encoded indexes, one folder per generation (g000001, ...)."""
         return self.root / "generations"

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from matching.errors import FieldValueError
 from node.client_file import client_from
-from node.desk import make_desk
 from node.errors import EXIT_FAILED, AccessDeniedError, BusyError, ConfigError, exit_code, hint_of
 from node.files import make_private_folder, read_private, write_atomic
-from node.findings import Failed, Finding, as_json
+from node.findings import Failed, Finding, Replied, as_json
 from node.local_client import DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, socket_address
+from node.local_commands import obey
 from node.log import log_bug
 from node.messages import CASE_REFERENCE_PATTERN, MAX_DEADLINE_S, PSEUDONYM_BYTES, Purpose
 from node.query import Inquiry, find_home
 from node.service import MAX_QUESTIONS_PER_CALLER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
     from node.home import NodeHome
@@ -43,6 +43,7 @@ STOP_S: Final = 5.0  # a stopping node gives its running questions this long
 MAX_SECRET_BYTES: Final = 256
 KEY_BYTES: Final = 32
 _LISTEN: Final = 16
+_ONE_VERSION: Final = "node and command line must be of one version"
 _PEERCRED: Final = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -65,9 +66,11 @@ class OperatorPseudonyms:
         return hmac.digest(self.key, f"pulang operator:{name}".encode(), "sha256")[:PSEUDONYM_BYTES]
 
 
-async def serve_local(runtime: NodeRuntime) -> LocalServer:
+async def serve_local(runtime: NodeRuntime, desk: Desk) -> LocalServer:
     """Open the door of a running node; `close` it before the runtime. Raises ConfigError or TrustError."""
-    server = LocalServer(runtime.home.socket, make_desk(runtime), load_pseudonyms(runtime.home))
+    server = LocalServer(
+        runtime.home.socket, desk, load_pseudonyms(runtime.home), lambda document: obey(runtime, document)
+    )
     await server.start()
     return server
 
@@ -90,8 +93,15 @@ def load_pseudonyms(home: NodeHome) -> OperatorPseudonyms:
 class LocalServer:
     """Serves the socket; one question per connection, its events streamed back."""
 
-    def __init__(self, path: Path, desk: Desk, pseudonyms: OperatorPseudonyms) -> None:
+    def __init__(
+        self,
+        path: Path,
+        desk: Desk,
+        pseudonyms: OperatorPseudonyms,
+        obey: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
         self._path = path
+        self._obey = obey
         self._desk = desk
         self._pseudonyms = pseudonyms
         self._server: asyncio.Server | None = None
@@ -135,7 +145,11 @@ class LocalServer:
 
     async def _findings(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[Finding]:
         uid = _require_owner(writer)
-        inquiry = parse_inquiry(await _read_line(reader), self._pseudonyms.of(uid))
+        document = parse_request(await _read_line(reader))
+        if "command" in document:
+            yield Replied(await asyncio.to_thread(self._obey, document))
+            return
+        inquiry = parse_inquiry(document, self._pseudonyms.of(uid))
         async with self._seat(), aclosing(find_home(inquiry, self._desk)) as findings:
             async for finding in findings:
                 yield finding
@@ -183,16 +197,21 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
         raise ConfigError("the question did not arrive whole") from None
 
 
-def parse_inquiry(line: bytes, pseudonym: bytes) -> Inquiry:
+def parse_request(line: bytes) -> dict[str, Any]:
     """Read a request line. Raises ConfigError; its text never quotes the line."""
     try:
         document: Any = json.loads(line)
     except (ValueError, RecursionError):
         raise ConfigError("the question is not JSON") from None
-    if not isinstance(document, dict) or document.keys() - {"client", "purpose", "case_reference", "timeout_s"}:
-        raise ConfigError(
-            "the question is not one this node knows", hint="node and command line must be of one version"
-        )
+    if not isinstance(document, dict):
+        raise ConfigError("the question is not one this node knows", hint=_ONE_VERSION)
+    return document
+
+
+def parse_inquiry(document: dict[str, Any], pseudonym: bytes) -> Inquiry:
+    """Check a question's values. Raises ConfigError; its text never quotes them."""
+    if document.keys() - {"client", "purpose", "case_reference", "timeout_s"}:
+        raise ConfigError("the question is not one this node knows", hint=_ONE_VERSION)
     timeout_s = document.get("timeout_s", DEFAULT_TIMEOUT_S)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not math.isfinite(timeout_s):
         raise ConfigError("the timeout is not a number of seconds")

@@ -11,11 +11,12 @@ import os
 import socket
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from node import errors
 from node.client_file import client_document
 from node.errors import AccessDeniedError, ConfigError, PeerContractError, PeerTimeoutError, PeerUnreachableError
-from node.findings import Concluded, Failed, Finding, from_json
+from node.findings import Concluded, Failed, Finding, Replied, from_json
 from node.messages import Purpose
 
 if TYPE_CHECKING:
@@ -70,12 +71,33 @@ def ask_node(home: NodeHome, request: LocalRequest) -> Iterator[Finding]:
     Raises NoNodeFolderError, NodeNotRunningError, NodeGoneError, AccessDeniedError when its socket is not for this
     user, PeerTimeoutError when it falls silent, PeerContractError when what serves the socket is no such node.
     """
+    yield from _exchange(home, request.as_line(), request.timeout_s + GRACE_S)
+
+
+def call_node(home: NodeHome, command: str, **arguments: str | bool) -> dict[str, Any]:
+    """Have the node of `home` carry out a command that is no question; return its reply.
+
+    Raises as ask_node does; and what the node says of a command it cannot carry out, by the class of the error there.
+    """
+    line = json.dumps({"command": command, **arguments}, ensure_ascii=True).encode("ascii") + b"\n"
+    for event in _exchange(home, line, GRACE_S):
+        if isinstance(event, Replied):
+            return event.document
+        if isinstance(event, Failed):
+            kind: object = getattr(errors, event.kind, None)
+            if isinstance(kind, type) and issubclass(kind, errors.NodeError):
+                raise kind(event.message, hint=event.hint)
+            raise errors.NodeError(event.message, hint=event.hint)
+    raise _gone(home)
+
+
+def _exchange(home: NodeHome, line: bytes, timeout_s: float) -> Iterator[Finding]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(request.timeout_s + GRACE_S)
+        connection.settimeout(timeout_s)
         _connect(connection, home)
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before it was read: the reason follows
-                connection.sendall(request.as_line())
+                connection.sendall(line)
             with connection.makefile("rb") as stream:
                 yield from _events(stream, home)
         except TimeoutError:
@@ -98,7 +120,7 @@ def _events(stream: BinaryIO, home: NodeHome) -> Iterator[Finding]:
                 hint="node and command line must be of one version; restart the node",
             ) from None
         yield finding
-        if isinstance(finding, (Concluded, Failed)):
+        if isinstance(finding, (Concluded, Replied, Failed)):
             return
     raise _gone(home)
 

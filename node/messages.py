@@ -65,10 +65,14 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The registry was searched; an `evidence` without classes means "none here"."""
+    """The registry was searched; an `evidence` without classes means "none here".
+
+    generation: which one of the registry; only whether two are the same means anything. None: not told.
+    """
 
     evidence: Evidence
     handles: tuple[Handle, ...]
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ class Method(StrEnum):
     """What a member can call on the federation port."""
 
     ASK = "ask"
+    GET_REGISTRY = "get_registry"
     HEALTH_CHECK = "health_check"
     FETCH_METADATA = "fetch_metadata"
 
@@ -20,6 +21,7 @@ class Method(StrEnum):
 # One row per method. None stands for a call that touches no person and therefore needs no purpose.
 POLICY: Final[dict[Method, frozenset[Purpose | None]]] = {
     Method.ASK: frozenset({Purpose.RETURN_HOME, Purpose.NOTIFY_FAMILY, Purpose.SELF_TEST}),
+    Method.GET_REGISTRY: frozenset({None}),
     Method.HEALTH_CHECK: frozenset({None}),
     Method.FETCH_METADATA: frozenset({None}),
 }

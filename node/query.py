@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from matching.encoding import client_warnings
 from matching.posterior import combine, decide
+from node.cases import ASK_AGAIN_FOR, LATER_REFUSALS, REFUSED_PAUSE_S, is_asked_again
 from node.errors import (
     NodeError,
     OutcomeLostError,
@@ -57,7 +58,7 @@ SHOWN_FINDS: Final = 5  # groups of equal candidates told to the caseworker; mor
 class Question:
     """One question, as it goes to every province.
 
-    again: epoch -> the same question in that epoch, as it went to provinces that cannot answer in this one's.
+    again: epoch -> the same question in another valid epoch, for provinces that cannot answer in this one's.
     """
 
     header: QuestionHeader
@@ -76,8 +77,8 @@ class Desk:
     province: the own code. members: code -> name of every province, own one included. encoders: one per epoch that may
     be asked in, the active one's first. ask: puts the question to one of them, the own registry included, and answers
     within the seconds given or raises. opened: makes the question durable before anything is sent. again: makes
-    durable that a province which refused it is about to be asked in another epoch. closed: the same for the outcome
-    and every province's.
+    durable that a province which refused it is about to be asked in another epoch. closed: the same for the outcome,
+    every province's and what was answered. ask_again_for: how long those are asked again that did not answer.
     """
 
     province: str
@@ -87,8 +88,9 @@ class Desk:
     ask: Callable[[str, Question, float], Awaitable[Answer]]
     opened: Callable[[Question, Collection[str]], Awaitable[None]]
     again: Callable[[Question, Question, str], Awaitable[None]]
-    closed: Callable[[Question, Concluded], Awaitable[None]]
+    closed: Callable[[Question, Concluded, Mapping[str, Answered]], Awaitable[None]]
     now: Callable[[], datetime]
+    ask_again_for: timedelta = ASK_AGAIN_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,12 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
         ),
         query=query,
     )
-    rewording = _Rewording(question, inquiry.client, encoders[1:], now.date())
+    for other in encoders[1:]:
+        # On record with the question, so that it can still be asked in that epoch after a restart, without the client.
+        query = await asyncio.to_thread(other.encode, inquiry.client, now.date())
+        # Other bytes under a nonce that was used already would look like a forgery.
+        header = replace(question.header, nonce=secrets.token_bytes(NONCE_BYTES))
+        question.again[query.epoch] = Question(header, query)
     members = dict(desk.members())
     # Recorded before it is sent: a question nobody can account for must not be asked.
     await desk.opened(question, members)
@@ -135,7 +142,7 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
     heard: dict[str, Heard] = {}
     answers: dict[str, Answered] = {}
     deadline = started + inquiry.timeout_s  # one for all: understanding and recording took their share of it
-    tasks = [asyncio.create_task(_ask_one(desk, code, question, rewording, deadline)) for code in members]
+    tasks = [asyncio.create_task(ask_one(desk, code, question, deadline)) for code in members]
     try:
         for next_done in asyncio.as_completed(tasks):
             report, answer = await next_done
@@ -146,9 +153,10 @@ async def find_home(inquiry: Inquiry, desk: Desk) -> AsyncGenerator[Finding]:
     finally:
         for task in tasks:
             task.cancel()
-    concluded = conclude(question, answers, heard, desk.model, elapsed_ms=_ms_since(started))
+    until = now + desk.ask_again_for
+    concluded = conclude(question, answers, heard, desk.model, elapsed_ms=_ms_since(started), again_until=until)
     try:
-        await desk.closed(question, concluded)
+        await desk.closed(question, concluded, answers)
     except StoreError as error:
         raise OutcomeLostError(
             f"the provinces were asked, but what they said cannot be recorded: {error}", hint=error.hint
@@ -163,8 +171,12 @@ def conclude(
     model: MatchModel,
     *,
     elapsed_ms: int,
+    again_until: datetime,
 ) -> Concluded:
-    """Weigh all answers together. A province without one keeps its share of doubt; it never counts as "none here"."""
+    """Weigh all answers together. A province without one keeps its share of doubt; it never counts as "none here".
+
+    again_until: when the node stops asking who did not answer.
+    """
     silent = [code for code in heard if code not in answers]
     posterior = combine({code: answer.evidence for code, answer in answers.items()}, silent, model, question.query)
     decision = decide(posterior, model, question.query)
@@ -179,6 +191,7 @@ def conclude(
         heard=tuple(heard[code] for code in sorted(heard)),
         finds=tuple(_find(best, answers[best.province]) for best in posterior.candidates[:SHOWN_FINDS]),
         ms=elapsed_ms,
+        again_until=again_until.isoformat() if any(is_asked_again(heard[code]) for code in silent) else None,
     )
 
 
@@ -187,33 +200,7 @@ def new_case_reference(now: datetime) -> str:
     return f"K-{now:%Y%m%d}-{secrets.token_hex(3)}"
 
 
-class _Rewording:
-    """The same question in the other valid epoch: encoded once, when the first province has refused this one's."""
-
-    def __init__(self, question: Question, client: Client, encoders: Sequence[QueryEncoder], today: date) -> None:
-        self._question = question
-        self._client = client
-        self._encoder = next(iter(encoders), None)
-        self._today = today
-        self._lock = asyncio.Lock()
-
-    async def get(self) -> Question | None:
-        """Return it; None when no other epoch is valid, or its secret is not here."""
-        if self._encoder is None:
-            return None
-        again = self._question.again
-        async with self._lock:
-            if not again:
-                query = await asyncio.to_thread(self._encoder.encode, self._client, self._today)
-                # Other bytes under a nonce that was used already would look like a forgery.
-                header = replace(self._question.header, nonce=secrets.token_bytes(NONCE_BYTES))
-                again[query.epoch] = Question(header, query)
-        return next(iter(again.values()))
-
-
-async def _ask_one(
-    desk: Desk, code: str, question: Question, rewording: _Rewording, deadline: float
-) -> tuple[Heard, Answered | None]:
+async def ask_one(desk: Desk, code: str, question: Question, deadline: float) -> tuple[Heard, Answered | None]:
     """Ask one province; whatever happens becomes a state, so that no province can spoil another's answer."""
     started = monotonic()
     asked = question
@@ -222,7 +209,7 @@ async def _ask_one(
         # Also around whoever does not keep to the time given: no province may hold up the others' answer.
         async with asyncio.timeout(deadline - started):
             answer = await desk.ask(code, question, deadline - started)
-            if _wants_another_epoch(answer) and (other := await rewording.get()) is not None:
+            if _wants_another_epoch(answer) and (other := next(iter(question.again.values()), None)) is not None:
                 await desk.again(question, other, code)
                 asked = other
                 answer = await desk.ask(code, other, deadline - monotonic())
@@ -254,8 +241,9 @@ def _answer(code: str, answer: Answer, ms: int) -> Heard:
             return Heard(code, ProvinceState.NEED_MORE, ms, attributes=attributes)
         case Busy(retry_after_s=retry_after_s):
             return Heard(code, ProvinceState.BUSY, ms, retry_after_s=retry_after_s)
-        case Refused(detail=detail):
-            return Heard(code, ProvinceState.REFUSED, ms, detail)
+        case Refused(reason=reason, detail=detail):
+            pause_s = REFUSED_PAUSE_S if reason in LATER_REFUSALS else None
+            return Heard(code, ProvinceState.REFUSED, ms, detail, pause_s)
         case Unavailable(detail=detail):
             return Heard(code, ProvinceState.UNAVAILABLE, ms, detail)
 

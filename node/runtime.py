@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from matching.clerical import Zone
+from matching.schema import PERSON_SCHEMA
 from matching.weights import load_model
+from node.casebook import CaseBook
 from node.config import load_config
 from node.epoch import Keyring
 from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
+from node.local_key import load_local_key
 from node.metrics import Metrics
 from node.pki.credentials import load_credentials
 from node.pki.refresh import Mirror
@@ -48,6 +52,7 @@ class NodeRuntime:
     memberships: Reloaded[Membership]
     service: AnsweringService
     peers: Peers
+    cases: CaseBook
     metrics: Metrics
     now: Callable[[], datetime]
 
@@ -109,9 +114,22 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             memberships=memberships,
             service=service,
             peers=Peers(credentials=credentials, membership=memberships, now=now),
+            cases=open_casebook(home, config, store, now),
             metrics=metrics,
             now=now,
         )
+
+
+def open_casebook(home: NodeHome, config: NodeConfig, store: Store, now: Callable[[], datetime]) -> CaseBook:
+    """Return the node's cases; they can be read while it does not run. Raises ConfigError or TrustError."""
+    return CaseBook(
+        store,
+        load_local_key(home.case_secret, lost="open cases must be asked anew"),
+        PERSON_SCHEMA,
+        ask_again_for=timedelta(days=config.ask_again_days),
+        keep_open_for=timedelta(days=config.case_days),
+        now=now,
+    )
 
 
 def _require_member(config: NodeConfig, membership: Membership) -> None:

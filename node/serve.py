@@ -14,6 +14,7 @@ import structlog
 from matching.encoding import encode_client
 from matching.question import Client
 from matching.search import search
+from node.desk import make_desk, make_followup
 from node.errors import BusyError, ConfigError
 from node.gossip import Gossip
 from node.local import serve_local
@@ -54,10 +55,13 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         server = ExchangeServer(runtime)
         await server.start()
         stack.push_async_callback(server.stop)
-        local = await serve_local(runtime)
+        desk = make_desk(runtime)
+        local = await serve_local(runtime, desk)
         stack.push_async_callback(local.close)
         looking = asyncio.create_task(gossip.run())
         stack.push_async_callback(_end, looking)
+        followup = asyncio.create_task(make_followup(runtime, desk).run())
+        stack.push_async_callback(_end, followup)
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)

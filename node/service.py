@@ -249,7 +249,7 @@ class AnsweringService:
                     review=ReviewFacts(row, *for_review[class_index].pack()) if class_index in for_review else None,
                 )
             )
-        return Answered(result.evidence, tuple(handles)), records
+        return Answered(result.evidence, tuple(handles), generation.number), records
 
     def _for_review(self, question: ReceivedQuestion, result: SearchResult) -> Mapping[int, Agreement]:
         """Return the answer's classes that a person of this province should look at; none for a test of the line."""

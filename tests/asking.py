@@ -28,7 +28,7 @@ from node.query import Desk, Inquiry, find_home
 from tests.federation import JOKO, JOKO_AS_SAID, Federation, Node, crowd
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from subprocess import CompletedProcess
 
@@ -63,7 +63,10 @@ def build_registry(folder: Path, persons: Sequence[Person]) -> EncodedIndex:
 
 @dataclass
 class World:
-    """Three provinces that a test can break. asked, opened, reworded, closed: what the desk saw, in order."""
+    """Three provinces that a test can break. asked, opened, reworded, closed: what the desk saw, in order.
+
+    generation: of a province's registry, 1 where nothing else is said.
+    """
 
     registries: dict[str, EncodedIndex]
     faults: dict[str, Any] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class World:
     reworded: list[tuple[Question, Question, str]] = field(default_factory=list)
     closed: list[tuple[Question, Concluded]] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    generation: dict[str, int] = field(default_factory=dict)
 
     def desk(self, **changes: Any) -> Desk:
         made = Desk(
@@ -105,7 +109,7 @@ class World:
         """Search one registry, faults or not."""
         result = await asyncio.to_thread(search, self.registries[code], question.query, load_model())
         handles = (Handle(bytes([place]) * 16, index) for place, (index, _) in enumerate(result.candidates))
-        return Answered(result.evidence, tuple(handles))
+        return Answered(result.evidence, tuple(handles), self.generation.get(code, 1))
 
     async def _open(self, question: Question, provinces: Collection[str]) -> None:
         self.opened.append((question, list(provinces)))
@@ -113,7 +117,7 @@ class World:
     async def _again(self, question: Question, other: Question, code: str) -> None:
         self.reworded.append((question, other, code))
 
-    async def _close(self, question: Question, concluded: Concluded) -> None:
+    async def _close(self, question: Question, concluded: Concluded, _: Mapping[str, Answered]) -> None:
         self.closed.append((question, concluded))
 
 

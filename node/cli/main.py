@@ -16,6 +16,7 @@ from node.errors import EXIT_FAILED, EXIT_STOPPED, exit_code, hint_of
 # Command -> (module:attribute, one line of help). Loaded when called: `pulang --help` must not import numba or gRPC.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "find": ("node.cli.find:find", "Ask every province whether a client is theirs."),
+    "case": ("node.cli.case:case", "Cases that were asked about: look, close, reopen."),
     "registry": ("node.cli.registry:registry", "Import the province's registry into an encoded index."),
     "node": ("node.cli.server:node", "Make and run a province's node."),
     "review": ("node.cli.review:review", "Decide about candidates that may be the client or not."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from node.cli.texts import LANGUAGES, Texts
 from node.home import NodeHome
 
 if TYPE_CHECKING:
@@ -31,6 +32,21 @@ def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _as_home(context: click.Context, parameter: click.Parameter, value: str) -> NodeHome:  # noqa: ARG001 - click's
     return NodeHome(Path(value).expanduser().absolute())
+
+
+def language_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--lang id|en`, handed over as `texts: Texts`."""
+    return click.option(
+        "--lang",
+        "texts",
+        type=click.Choice(LANGUAGES),
+        default=LANGUAGES[0],
+        envvar="PULANG_LANG",
+        show_default=True,
+        show_envvar=True,
+        callback=lambda _context, _parameter, value: Texts(value),
+        help="Language: id or en.",
+    )(function)
 
 
 def authority_option(function: Callable[..., Any]) -> Callable[..., Any]:

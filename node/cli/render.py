@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
@@ -148,11 +149,15 @@ def verdict_sentences(texts: Texts, concluded: Concluded, names: Mapping[str, st
         if heard.state is not ProvinceState.ANSWERED
     ]
     sentences = [texts("say.incomplete", provinces=", ".join(silent))]
+    if concluded.again_until is None:
+        again = texts("say.again")
+    else:
+        again = texts("say.asked_again", until=moment(concluded.again_until), case=concluded.case)
     if home:
         percent = texts.percent(concluded.provinces[home])
-        return [*sentences, texts("say.so_far", province=names[home], percent=percent), texts("say.again")]
+        return [*sentences, texts("say.so_far", province=names[home], percent=percent), again]
     so_far = [_possible(texts, concluded, names)] if concluded.provinces else []
-    return [*sentences, *so_far, texts("say.again"), *ask]
+    return [*sentences, *so_far, again, *ask]
 
 
 def _possible(texts: Texts, concluded: Concluded, names: Mapping[str, str]) -> str:
@@ -162,6 +167,11 @@ def _possible(texts: Texts, concluded: Concluded, names: Mapping[str, str]) -> s
         if probability >= WORTH_A_WORD
     ]
     return texts("say.ambiguous", provinces=", ".join(possible)) if possible else texts("say.ambiguous_none")
+
+
+def moment(iso_time: str) -> str:
+    """Return a time as people of this machine's time zone read it, to the minute."""
+    return f"{datetime.fromisoformat(iso_time).astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def _ranking(texts: Texts, concluded: Concluded, names: Mapping[str, str], block: str) -> RenderableType:

@@ -7,13 +7,14 @@ import dataclasses
 import json
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from node.cli.options import home_option
 from node.config import make_config, write_config
-from node.errors import EXIT_OK, EXIT_UNAVAILABLE
+from node.errors import EXIT_OK, EXIT_UNAVAILABLE, NodeError
+from node.local_client import call_node
 
 if TYPE_CHECKING:
     from node.home import NodeHome
@@ -71,9 +72,13 @@ def status(home: NodeHome, *, as_json: bool) -> int:
     with open_runtime(home, _now) as runtime:
         probes, state = asyncio.run(_look(runtime))
         if as_json:
-            click.echo(json.dumps({"state": state, "probes": [dataclasses.asdict(each) for each in probes]}))
+            found = {"state": state, "probes": [dataclasses.asdict(each) for each in probes], "peers": _peers(home)}
+            click.echo(json.dumps(found))
         else:
             _print_status(runtime, probes, state)
+            for code, peer in _peers(home).items():
+                if peer["state"] != "closed":
+                    click.echo(f"peer {code}      {peer['failures']} failures in a row, tried again by itself")
     return EXIT_OK if state == "ready" else EXIT_UNAVAILABLE
 
 
@@ -93,6 +98,15 @@ async def _look(runtime: NodeRuntime) -> tuple[tuple[Probe, ...], str]:
     finally:
         await runtime.peers.close()
     return probes, "ready" if serving else "not ready"
+
+
+def _peers(home: NodeHome) -> dict[str, Any]:
+    """Return how the peers fare, as the running node knows it; nothing when none runs."""
+    try:
+        peers: dict[str, Any] = call_node(home, "peers")["peers"]
+    except NodeError:
+        return {}
+    return peers
 
 
 def _print_status(runtime: NodeRuntime, probes: tuple[Probe, ...], state: str) -> None:

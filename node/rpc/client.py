@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,16 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from matching.schema import PERSON_SCHEMA
-from node.errors import CertificateExpiredError, PeerContractError, PeerUnreachableError
+from node.breaker import Breaker
+from node.errors import (
+    CertificateExpiredError,
+    PeerBusyError,
+    PeerContractError,
+    PeerError,
+    PeerRestingError,
+    PeerTimeoutError,
+    PeerUnreachableError,
+)
 from node.pki.identity import Identity
 from node.rpc.wire import (
     MAX_RESPONSE_BYTES,
@@ -22,6 +32,7 @@ from node.rpc.wire import (
     peer_error,
     read_answer,
     read_part,
+    read_registry,
     read_versions,
     write_part_request,
     write_question,
@@ -30,10 +41,11 @@ from proto.pulang.exchange.v1 import exchange_pb2
 from proto.pulang.federation.v1 import federation_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from matching.question import EncodedQuery
+    from node.breaker import BreakerView
     from node.messages import Answer, QuestionHeader
     from node.pki.credentials import Credentials
     from node.pki.membership import Member, Membership
@@ -42,6 +54,10 @@ if TYPE_CHECKING:
 
 MAX_RETRIES: Final = 2
 RETRY_DELAY_S: Final = (0.05, 0.25)  # drawn evenly: peers that lost the same node do not come back in step
+MAX_QUESTIONS_PER_PEER: Final = 4  # at once: as many as a peer takes of one caller before it says BUSY
+MAX_WAITING_PER_PEER: Final = 16  # for one of those: a slow peer must not fill our memory
+FAIR_DEADLINE_S: Final = 1.0  # who is given less time and does not answer in it need not be unwell
+CANCELLED_LATE_S: Final = 0.1
 DRAIN_S: Final = 60.0  # a channel of an old credential lives on as long as its calls may
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 OPTIONS: Final = (
@@ -57,6 +73,7 @@ ASK: Final = f"/{_service.full_name}/{_service.methods_by_name['Ask'].name}"
 _federation = federation_pb2.DESCRIPTOR.services_by_name["FederationService"]
 GET_VERSIONS: Final = f"/{_federation.full_name}/{_federation.methods_by_name['GetVersions'].name}"
 GET_METADATA: Final = f"/{_federation.full_name}/{_federation.methods_by_name['GetMetadata'].name}"
+GET_REGISTRY: Final = f"/{_service.full_name}/{_service.methods_by_name['GetRegistry'].name}"
 
 
 @dataclass(slots=True)
@@ -67,6 +84,15 @@ class _Connection:
     address: str
     credentials: Credentials = field(repr=False)
     proven: bool = False
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is known of how a peer fares, across its connections. waiting: questions that wait for a seat."""
+
+    breaker: Breaker = field(default_factory=Breaker)
+    seats: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_QUESTIONS_PER_PEER))
+    waiting: int = 0
 
 
 class Peers:
@@ -83,6 +109,7 @@ class Peers:
         self._membership = membership
         self._now = now
         self._connections: dict[str, _Connection] = {}
+        self._peers: dict[str, _Peer] = {}
         self._draining: set[asyncio.Task[None]] = set()
 
     async def ask(self, member: Member, query: EncodedQuery, header: QuestionHeader, *, deadline_s: float) -> Answer:
@@ -91,7 +118,9 @@ class Peers:
         Raises a kind of PeerError; TrustError when our own certificate or membership has expired, before dialling.
         """
         data = write_question(header, query)
-        reply = await self._call(member, ASK, data, deadline_s)
+        ends_at = time.monotonic() + deadline_s
+        async with self._seat(member, ends_at):
+            reply = await self._call(member, ASK, data, ends_at - time.monotonic())
         try:
             return read_answer(
                 reply,
@@ -134,6 +163,24 @@ class Peers:
         except WireError as error:
             raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
 
+    async def registry_generation(self, member: Member, *, deadline_s: float) -> int | None:
+        """Return which generation of its registry a member would answer from, None for none. Raises as `ask` does."""
+        reply = await self._call(member, GET_REGISTRY, b"", deadline_s)
+        try:
+            return read_registry(reply, member.code)
+        except WireError as error:
+            raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
+
+    def resting(self) -> frozenset[str]:
+        """Return the members that are left alone at this moment."""
+        now_s = time.monotonic()
+        return frozenset(code for code, peer in self._peers.items() if peer.breaker.rest_s(now_s) > 0)
+
+    def breakers(self) -> Mapping[str, BreakerView]:
+        """Return how every member fares that has been called since the start."""
+        now_s = time.monotonic()
+        return {code: peer.breaker.view(now_s) for code, peer in sorted(self._peers.items())}
+
     async def close(self) -> None:
         """Close every channel."""
         for task in self._draining:
@@ -141,10 +188,67 @@ class Peers:
         connections, self._connections = list(self._connections.values()), {}
         await asyncio.gather(*(connection.channel.close() for connection in connections))
 
+    @asynccontextmanager
+    async def _seat(self, member: Member, ends_at: float) -> AsyncIterator[None]:
+        """Wait for one of a few seats per member. Raises PeerBusyError: too many wait, or there was none in time."""
+        peer = self._peers.setdefault(member.code, _Peer())
+        if peer.seats.locked() and peer.waiting >= MAX_WAITING_PER_PEER:
+            raise PeerBusyError(f"{member.name}: too many of our own questions wait for it")
+        peer.waiting += 1
+        try:
+            async with asyncio.timeout(ends_at - time.monotonic()):
+                await peer.seats.acquire()
+        except TimeoutError:
+            raise PeerBusyError(f"{member.name}: too many of our own questions wait for it") from None
+        finally:
+            peer.waiting -= 1
+        try:
+            yield
+        finally:
+            peer.seats.release()
+
     async def _call(
         self, member: Member, method: str, data: bytes, deadline_s: float, *, even_if_expired: bool = False
     ) -> bytes:
+        """Call a member unless it is left alone; whatever comes of it, its breaker learns it."""
+        if (
+            even_if_expired
+        ):  # small, and how trust comes: neither held back by failed questions nor proof that these work
+            return await self._call_with_retries(
+                member, method, data, time.monotonic() + deadline_s, even_if_expired=True
+            )
+        breaker = self._peers.setdefault(member.code, _Peer()).breaker
+        ticket = breaker.admit(time.monotonic())
+        if ticket is None:
+            raise PeerRestingError(f"{member.name}: not dialled: it has failed several times in a row")
         ends_at = time.monotonic() + deadline_s
+        try:
+            reply = await self._call_with_retries(member, method, data, ends_at)
+        except (PeerUnreachableError, PeerTimeoutError) as error:
+            if isinstance(error, PeerTimeoutError) and deadline_s < FAIR_DEADLINE_S:
+                breaker.abandoned(ticket)
+            else:
+                breaker.failed(ticket, time.monotonic())
+            raise
+        except PeerError:
+            breaker.succeeded()  # it is there, and has said something
+            raise
+        except asyncio.CancelledError:
+            # The asker's own clock may end the wait a moment before gRPC's does.
+            if deadline_s >= FAIR_DEADLINE_S and time.monotonic() >= ends_at - CANCELLED_LATE_S:
+                breaker.failed(ticket, time.monotonic())
+            else:
+                breaker.abandoned(ticket)
+            raise
+        except BaseException:
+            breaker.abandoned(ticket)
+            raise
+        breaker.succeeded()
+        return reply
+
+    async def _call_with_retries(
+        self, member: Member, method: str, data: bytes, ends_at: float, *, even_if_expired: bool = False
+    ) -> bytes:
         connection = self._connect(member, even_if_expired=even_if_expired)
         # Only a connection that has worked can be said to have broken; a first failure may as well be a refused
         # handshake, and those are never repeated. A status other than UNAVAILABLE is an answer.

@@ -20,7 +20,7 @@ from node.log import log_bug
 from node.messages import MAX_DEADLINE_S, Refused
 from node.pki.trust import verify_peer
 from node.policy import Method, require_allowed
-from node.rpc.client import ASK, GET_METADATA, GET_VERSIONS, HEALTH_CHECK
+from node.rpc.client import ASK, GET_METADATA, GET_REGISTRY, GET_VERSIONS, HEALTH_CHECK
 from node.rpc.wire import (
     MAX_PART_BYTES,
     MAX_REQUEST_BYTES,
@@ -29,6 +29,7 @@ from node.rpc.wire import (
     read_question,
     status_of,
     write_answer,
+    write_registry,
 )
 from proto.pulang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from proto.pulang.federation.v1 import federation_pb2, federation_pb2_grpc
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 METHODS: Final[dict[str, Method]] = {
     ASK: Method.ASK,
+    GET_REGISTRY: Method.GET_REGISTRY,
     HEALTH_CHECK: Method.HEALTH_CHECK,
     GET_VERSIONS: Method.FETCH_METADATA,
     GET_METADATA: Method.FETCH_METADATA,
@@ -226,6 +228,15 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
             request_sha256=call.request_sha256,
             now=runtime.now(),
         )
+
+    async def GetRegistry(  # noqa: N802 - the contract's name
+        self,
+        request: exchange_pb2.GetRegistryRequest,  # noqa: ARG002
+        context: _Context,  # noqa: ARG002
+    ) -> exchange_pb2.GetRegistryResponse:
+        """Say which registry would answer now."""
+        current = self._runtime.generations.current
+        return write_registry(self._runtime.config.province, current.number if current else None)
 
 
 def _epoch_of(question: ReceivedQuestion, runtime: NodeRuntime) -> int:

@@ -80,6 +80,7 @@ MAX_HALF_BITS: Final = 192  # set bits of 256; a token that fills more is longer
 ROUNDED_OFF: Final = 1.25  # rounding to half octaves, and then to whole persons, moves a count by less than this
 MAX_DETAIL_CHARS: Final = 200
 MAX_RETRY_AFTER_S: Final = 3600.0
+MAX_GENERATION: Final = 2**63 - 1  # the database keeps it in 64 bits with a sign
 UNUSED_CLASS: Final = 255
 HASH_BYTES: Final = 32
 
@@ -368,8 +369,8 @@ def write_answer(
         )
     )
     match answer:
-        case Answered(evidence=evidence, handles=handles):
-            response.answered.CopyFrom(_write_answered(evidence, handles, schema))
+        case Answered():
+            response.answered.CopyFrom(_write_answered(answer, schema))
         case NeedMore(attributes=attributes):
             response.need_more.attributes.extend(attributes)
         case Busy(retry_after_s=retry_after_s):
@@ -384,7 +385,8 @@ def write_answer(
     return response
 
 
-def _write_answered(evidence: Evidence, handles: tuple[Handle, ...], schema: LinkageSchema) -> pb.Answered:
+def _write_answered(answer: Answered, schema: LinkageSchema) -> pb.Answered:
+    evidence, handles = answer.evidence, answer.handles
     classes = [
         pb.EvidenceClass(levels=levels.astype(np.uint8).tobytes(), count=int(count))
         for levels, count in zip(evidence.class_levels, evidence.class_counts, strict=True)
@@ -399,6 +401,7 @@ def _write_answered(evidence: Evidence, handles: tuple[Handle, ...], schema: Lin
         histograms=[pb.LevelHistogram(counts=counts.tolist()) for counts in evidence.histograms],
         classes=classes + [unused] * (CLASSES_PER_ANSWER - len(classes)),
         handles=[pb.Handle(handle=each.handle, class_index=each.class_index) for each in handles] + padding,
+        registry_generation=answer.generation or 0,
     )
 
 
@@ -465,7 +468,16 @@ def _read_answered(answered: pb.Answered, schema: LinkageSchema) -> Answered:
         known = handle.class_index < len(used) or handle.class_index == UNUSED_CLASS
         _require(known, "handles.class_index", "names no class of this answer")
     named = (each for each in answered.handles if each.class_index != UNUSED_CLASS)
-    return Answered(evidence, tuple(Handle(each.handle, each.class_index) for each in named))
+    return Answered(
+        evidence,
+        tuple(Handle(each.handle, each.class_index) for each in named),
+        _read_generation(answered.registry_generation),
+    )
+
+
+def _read_generation(number: int) -> int | None:
+    _require(number <= MAX_GENERATION, "registry_generation", f"must be at most {MAX_GENERATION}")
+    return number or None
 
 
 def _check_counts(evidence: Evidence) -> None:
@@ -523,6 +535,42 @@ def read_versions(reply: bytes) -> Versions:
     """Return what a peer says about the versions of its metadata. Raises WireError."""
     response = parse(federation_pb2.GetVersionsResponse, reply)
     return Versions(response.root_version, response.timestamp_version, response.snapshot_version)
+
+
+# --- registries ---
+
+
+def write_registry(province: str, generation: int | None) -> pb.GetRegistryResponse:
+    """Return the message that says which registry would answer now."""
+    return pb.GetRegistryResponse(province=province, registry_generation=generation or 0)
+
+
+def read_registry(data: bytes, province: str) -> int | None:
+    """Return the generation of a member's registry, None while it has none. Raises WireError."""
+    response = parse(pb.GetRegistryResponse, data)
+    _require(response.province == province, "province", "not the province that was asked")
+    return _read_generation(response.registry_generation)
+
+
+# --- what a node keeps of its own questions ---
+
+
+def read_own_question(data: bytes, schema: LinkageSchema) -> tuple[QuestionHeader, EncodedQuery]:
+    """Return a question this node wrote itself, of whatever epoch. Raises WireError."""
+    request = parse(pb.AskRequest, data)
+    fingerprint, epoch = _read_identity(request.header, "header")
+    _require(fingerprint == schema.fingerprint, "header.schema_fingerprint", "asked under another linkage schema")
+    return _read_header(request.header), _read_query(request.match, schema, epoch)
+
+
+def write_own_answer(answer: Answered, schema: LinkageSchema) -> bytes:
+    """Return an answer's bytes, to be kept with the question."""
+    return _write_answered(answer, schema).SerializeToString(deterministic=True)
+
+
+def read_own_answer(data: bytes, schema: LinkageSchema) -> Answered:
+    """Return a kept answer, checked as if it had just come. Raises WireError."""
+    return _read_answered(parse(pb.Answered, data), schema)
 
 
 # --- both ---

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from node.store.cases import Cases
 from node.store.records import (
     NO_REQUEST,
     PENDING,
+    AttemptRecord,
     AuditEntry,
+    CaseEvent,
+    CaseRecord,
     Direction,
     HandleRecord,
+    HearingRecord,
+    ProvinceRecord,
     ProvinceShare,
     QuestionOutcome,
     QuestionRecord,
@@ -21,9 +27,15 @@ from node.store.store import Store, open_store, sqlite_folder
 __all__ = [
     "NO_REQUEST",
     "PENDING",
+    "AttemptRecord",
     "AuditEntry",
+    "CaseEvent",
+    "CaseRecord",
+    "Cases",
     "Direction",
     "HandleRecord",
+    "HearingRecord",
+    "ProvinceRecord",
     "ProvinceShare",
     "QuestionOutcome",
     "QuestionRecord",

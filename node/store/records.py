@@ -88,17 +88,38 @@ class HandleRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try at one province, written down before it is sent.
+
+    lost_at: from then on, without a word of it, the province is asked again: our node was killed in between.
+    """
+
+    province: str
+    nonce: bytes
+    issued_at: datetime
+    deadline: datetime
+    lost_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionRecord:
-    """A question this node is about to ask. question_id: its nonce."""
+    """A question this node is about to ask. question_id: its first nonce.
+
+    sealed_request: the bytes as sent, sealed. ask_until: last try at a province that does not answer. attempts: the
+    first one at every province.
+    """
 
     question_id: bytes
     case_reference: str
     at: datetime
+    sealed_request: bytes | None = field(default=None, repr=False)
+    ask_until: datetime | None = None
+    attempts: tuple[AttemptRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProvinceShare:
-    """How one province stands at the end of a question: its state (`answered`, `timed_out`, ...), its posterior."""
+    """How one province stands after a question was concluded: its state (`answered`, ...), its posterior."""
 
     province: str
     state: str
@@ -106,8 +127,29 @@ class ProvinceShare:
 
 
 @dataclass(frozen=True, slots=True)
+class HearingRecord:
+    """What came of one attempt.
+
+    heard: JSON; None keeps what stands there, because an earlier answer counts for more than a later silence.
+    outstanding: nobody knows whether the peer has answered. sealed_answer, generation: only with an answer.
+    failures: attempts in a row without one. next_try_at: None when the province is not asked again.
+    """
+
+    province: str
+    heard: str | None
+    outstanding: bool
+    failures: int
+    next_try_at: datetime | None
+    sealed_answer: bytes | None = field(default=None, repr=False)
+    generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionOutcome:
-    """What came of a question. none_probability: posterior share of "in no registry"."""
+    """What came of a question, the first time or amended. none_probability: posterior share of "in no registry".
+
+    event: what is added to the case's history; None: nothing. seen: no caseworker need be told of it.
+    """
 
     question_id: bytes
     at: datetime
@@ -115,6 +157,65 @@ class QuestionOutcome:
     province: str | None
     none_probability: float
     provinces: tuple[ProvinceShare, ...]
+    hearings: tuple[HearingRecord, ...] = ()
+    sealed_result: bytes | None = field(default=None, repr=False)
+    event: str | None = None
+    detail: str | None = None
+    seen: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRecord:
+    """A question as it is stored. news: events nobody has looked at yet."""
+
+    question_id: bytes
+    case_reference: str
+    asked_at: datetime
+    concluded_at: datetime | None
+    outcome: str | None
+    province: str | None
+    none_probability: float | None
+    sealed_request: bytes | None = field(repr=False)
+    sealed_result: bytes | None = field(repr=False)
+    ask_until: datetime | None
+    closed_at: datetime | None
+    closed_reason: str | None
+    news: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProvinceRecord:
+    """One province's standing in a stored question; see AttemptRecord and HearingRecord."""
+
+    question_id: bytes
+    province: str
+    state: str
+    probability: float | None
+    attempts: int
+    failures: int
+    nonce: bytes | None
+    issued_at: datetime | None
+    deadline: datetime | None
+    outstanding: bool
+    next_try_at: datetime | None
+    heard: str | None
+    heard_at: datetime | None
+    sealed_answer: bytes | None = field(repr=False)
+    answered_at: datetime | None
+    generation: int | None
+    renewed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseEvent:
+    """One line of a case's history. detail: codes of provinces, or a reason; never what anybody typed."""
+
+    at: datetime
+    kind: str
+    outcome: str | None
+    province: str | None
+    detail: str | None
+    seen: bool
 
 
 class ReviewState(StrEnum):

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select
 
 from node.errors import StoreError
 from node.store import log, reviews, tables
+from node.store.cases import Cases, add_question, begin_attempt, conclude_question
 from node.store.dump import read_rows, write_rows
 from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import fault, translated
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine, Table
 
-    from node.store.records import AuditEntry, QuestionOutcome, QuestionRecord
+    from node.store.records import AttemptRecord, AuditEntry, QuestionOutcome, QuestionRecord
 
 WAIT_S: Final = 5.0  # a writer waits this long for another; well inside the 60 s a question may take
 INTERRUPTED: Final = "interrupted"  # outcome of a question whose node died while it was being answered
@@ -64,6 +65,7 @@ class Store:
         self._place = place
         self._identity = _identity(path)
         self.reviews = reviews.ReviewQueue(self._write, self._read, log.append)
+        self.cases = Cases(self._write, self._read)
 
     def record_pending(self, entry: AuditEntry) -> int:
         """Append a PENDING row and return its number, which the outcome's row will name in `concerns`.
@@ -112,36 +114,32 @@ class Store:
         Call it before the question is sent: one nobody can account for must not be asked.
         """
         with self._write() as connection:
-            row = {
-                "question_id": question.question_id,
-                "case_reference": question.case_reference,
-                "asked_at": question.at,
-            }
-            _append(connection, tables.questions, [row])
+            add_question(connection, question)
             log.append(connection, entries)
 
     def record_outcome(self, outcome: QuestionOutcome, entries: Sequence[AuditEntry]) -> None:
         """Write down what came of a recorded question, with an audit row for every province's answer or silence."""
-        questions = tables.questions
         with self._write() as connection:
-            connection.execute(
-                update(questions)
-                .where(questions.c.question_id == outcome.question_id)
-                .values(
-                    concluded_at=outcome.at,
-                    outcome=outcome.outcome,
-                    province=outcome.province,
-                    none_probability=outcome.none_probability,
-                )
-            )
-            shares = [{"question_id": outcome.question_id, **asdict(share)} for share in outcome.provinces]
-            _append(connection, tables.question_provinces, shares)
+            conclude_question(connection, outcome)
             log.append(connection, entries)
 
     def record_events(self, entries: Sequence[AuditEntry]) -> None:
         """Append audit rows that belong to no answer and to no new question, all of them or none."""
         with self._write() as connection:
             log.append(connection, entries)
+
+    def record_attempt(
+        self, question_id: bytes, attempt: AttemptRecord, seen_next_try_at: datetime, entries: Sequence[AuditEntry]
+    ) -> bool:
+        """Write down one more try at one province, before it is sent, with its audit row.
+
+        False, and nothing written, when the case was closed or somebody else took this try in between.
+        """
+        with self._write() as connection:
+            taken = begin_attempt(connection, question_id, attempt, seen_next_try_at)
+            if taken:
+                log.append(connection, entries)
+        return taken
 
     def resolve_handle(self, handle: bytes, now: datetime) -> HandleRecord | None:
         """Return what a handle stands for; None when it was never given out, or has expired."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    false,
     text,
 )
 
@@ -135,6 +137,13 @@ questions = Table(
     Column("outcome", String(32)),
     Column("province", String(8)),
     Column("none_probability", Float),
+    # Sealed with the node's own key, and emptied some days after the case is closed.
+    Column("sealed_request", LargeBinary),
+    Column("sealed_result", LargeBinary),
+    Column("ask_until", UtcTime),
+    Column("closed_at", UtcTime),
+    Column("closed_reason", String(32)),
+    Index("questions_case_reference", "case_reference"),
 )
 
 question_provinces = Table(
@@ -143,7 +152,36 @@ question_provinces = Table(
     Column("question_id", LargeBinary(32), ForeignKey("questions.question_id"), primary_key=True),
     Column("province", String(8), primary_key=True),
     Column("state", String(32), nullable=False),
-    Column("probability", Float, nullable=False),
+    Column("probability", Float),  # none until the question has been concluded
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    # Of the newest attempt: with them its very bytes can be made again.
+    Column("nonce", LargeBinary(32)),
+    Column("issued_at", UtcTime),
+    Column("deadline", UtcTime),
+    Column("outstanding", Boolean, nullable=False, server_default=false()),  # nothing was heard of it
+    Column("next_try_at", UtcTime),
+    Column("heard", String(1024)),
+    Column("heard_at", UtcTime),
+    Column("sealed_answer", LargeBinary),
+    Column("answered_at", UtcTime),
+    Column("generation", BigInteger),
+    Column("renewed_at", UtcTime),
+    Index("question_provinces_next_try_at", "next_try_at"),
+)
+
+case_events = Table(
+    "case_events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("question_id", LargeBinary(32), ForeignKey("questions.question_id"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("outcome", String(32)),
+    Column("province", String(8)),
+    Column("detail", String(255)),
+    Column("seen", Boolean, nullable=False),
+    Index("case_events_question_id", "question_id"),
 )
 
 # No weight and no probability: a reviewer is blind to them because nobody wrote them down.

@@ -22,9 +22,9 @@ CONTRACT_FIELDS = frozenset(
     answered answered_at attributes birth_date birthplace busy case_reference class_index classes content count counts
     day deadline detail father_name file found handle handles header histograms initial issued_at key_epoch last
     levels match month mother_name name need_more nonce offset operator_pseudonym province provinces purpose reason
-    refused regencies registry_size related request_sha256 retry_after root_version schema_fingerprint sex
-    snapshot_version swapped_day swapped_month text timestamp_version tokens unavailable variants weight year_classes
-    years
+    refused regencies registry_generation registry_size related request_sha256 retry_after root_version
+    schema_fingerprint sex snapshot_version swapped_day swapped_month text timestamp_version tokens unavailable
+    variants weight year_classes years
     """.split()  # noqa: SIM905 - a column of fifty lines says less
 )
 # The only fields that are text. None holds what a caseworker typed about a client.

@@ -306,10 +306,11 @@ def test_a_role_that_may_only_add_to_the_audit_is_enough_for_a_node(request: pyt
         for grant in (
             "GRANT SELECT ON pulang_version TO node",
             "GRANT SELECT, INSERT ON audit, audit_erasable, audit_nodes TO node",
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON handles, questions, question_provinces TO node",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON handles, questions, question_provinces, case_events TO node",
             "GRANT SELECT, INSERT, UPDATE ON review_items TO node",
             "GRANT SELECT, INSERT ON review_events TO node",
             "GRANT USAGE ON SEQUENCE review_items_number_seq, review_events_number_seq TO node",
+            "GRANT USAGE ON SEQUENCE case_events_number_seq TO node",
         ):
             execute(owner_url, grant)
         node_url = owner_url.replace("postgres@", "node@")

@@ -29,12 +29,12 @@ from node.local_client import (
     ask_node,
     socket_address,
 )
-from node.messages import Purpose
+from node.messages import Answered, Purpose
 from tests.asking import World, build_registries, failing, mute
 from tests.federation import JOKO_AS_SAID
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping
     from pathlib import Path
 
     from matching.index import EncodedIndex
@@ -72,7 +72,7 @@ def home(tmp_path: Path) -> NodeHome:
 
 @asynccontextmanager
 async def serving(home: NodeHome, desk: Desk) -> AsyncIterator[LocalServer]:
-    server = LocalServer(home.socket, desk, PSEUDONYMS)
+    server = LocalServer(home.socket, desk, PSEUDONYMS, dict)
     await server.start()
     try:
         yield server
@@ -247,7 +247,7 @@ async def test_a_question_too_long_is_told_so_though_it_was_never_read(home: Nod
 async def test_a_folder_open_to_others_is_not_served(home: NodeHome, world: World) -> None:
     home.root.chmod(0o750)
     with pytest.raises(ConfigError, match="is open to other users"):
-        await LocalServer(home.socket, world.desk(), PSEUDONYMS).start()
+        await LocalServer(home.socket, world.desk(), PSEUDONYMS, dict).start()
 
 
 async def test_a_socket_left_by_a_killed_node_is_replaced(home: NodeHome, world: World) -> None:
@@ -260,7 +260,7 @@ async def test_a_socket_left_by_a_killed_node_is_replaced(home: NodeHome, world:
 async def test_a_file_in_the_sockets_place_is_not_removed(home: NodeHome, world: World) -> None:
     home.socket.write_text("precious", encoding="ascii")
     with pytest.raises(ConfigError, match="it is not a socket"):
-        await LocalServer(home.socket, world.desk(), PSEUDONYMS).start()
+        await LocalServer(home.socket, world.desk(), PSEUDONYMS, dict).start()
     assert home.socket.read_text(encoding="ascii") == "precious"
 
 
@@ -285,7 +285,7 @@ async def test_a_question_goes_on_to_its_record_when_the_asker_has_gone(home: No
         await release.wait()
         raise StoreError("gone")
 
-    async def close(question: Question, concluded: Concluded) -> None:
+    async def close(question: Question, concluded: Concluded, answers: Mapping[str, Answered]) -> None:
         closed.set()
 
     world.faults["36"] = waiting

@@ -25,12 +25,12 @@ from node.errors import (
     StoreError,
 )
 from node.findings import Accepted, Concluded, Heard, ProvinceState, Warned, as_json, from_json
-from node.messages import Busy, NeedMore, RefusalReason, Refused, Unavailable
+from node.messages import Answered, Busy, NeedMore, RefusalReason, Refused, Unavailable
 from tests.asking import KEYS, World, build_registries, events_of, failing, heard_of, inquiry, mute, outcome_of, saying
 from tests.federation import JOKO_AS_SAID
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from matching.index import EncodedIndex
     from node.messages import Answer
@@ -138,7 +138,7 @@ async def test_a_question_that_cannot_be_recorded_is_not_asked(world: World) -> 
 
 
 async def test_an_outcome_that_cannot_be_recorded_is_not_told_and_not_called_unasked(world: World) -> None:
-    async def full(question: Question, concluded: Concluded) -> None:
+    async def full(question: Question, concluded: Concluded, answers: Mapping[str, Answered]) -> None:
         raise StoreError("the disk is full", hint="make room")
 
     with pytest.raises(OutcomeLostError, match="cannot be recorded: the disk is full") as caught:

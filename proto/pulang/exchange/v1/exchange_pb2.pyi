@@ -154,16 +154,18 @@ class AnswerHeader(_message.Message):
     def __init__(self, schema_fingerprint: _Optional[bytes] = ..., key_epoch: _Optional[int] = ..., province: _Optional[str] = ..., request_sha256: _Optional[bytes] = ..., answered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Answered(_message.Message):
-    __slots__ = ("registry_size", "histograms", "classes", "handles")
+    __slots__ = ("registry_size", "histograms", "classes", "handles", "registry_generation")
     REGISTRY_SIZE_FIELD_NUMBER: _ClassVar[int]
     HISTOGRAMS_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     HANDLES_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_GENERATION_FIELD_NUMBER: _ClassVar[int]
     registry_size: int
     histograms: _containers.RepeatedCompositeFieldContainer[LevelHistogram]
     classes: _containers.RepeatedCompositeFieldContainer[EvidenceClass]
     handles: _containers.RepeatedCompositeFieldContainer[Handle]
-    def __init__(self, registry_size: _Optional[int] = ..., histograms: _Optional[_Iterable[_Union[LevelHistogram, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[EvidenceClass, _Mapping]]] = ..., handles: _Optional[_Iterable[_Union[Handle, _Mapping]]] = ...) -> None: ...
+    registry_generation: int
+    def __init__(self, registry_size: _Optional[int] = ..., histograms: _Optional[_Iterable[_Union[LevelHistogram, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[EvidenceClass, _Mapping]]] = ..., handles: _Optional[_Iterable[_Union[Handle, _Mapping]]] = ..., registry_generation: _Optional[int] = ...) -> None: ...
 
 class LevelHistogram(_message.Message):
     __slots__ = ("counts",)
@@ -212,3 +214,15 @@ class Unavailable(_message.Message):
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     detail: str
     def __init__(self, detail: _Optional[str] = ...) -> None: ...
+
+class GetRegistryRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRegistryResponse(_message.Message):
+    __slots__ = ("province", "registry_generation")
+    PROVINCE_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    province: str
+    registry_generation: int
+    def __init__(self, province: _Optional[str] = ..., registry_generation: _Optional[int] = ...) -> None: ...

@@ -41,6 +41,11 @@ class ExchangeServiceStub:
                 request_serializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.AskRequest.SerializeToString,
                 response_deserializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.AskResponse.FromString,
                 _registered_method=True)
+        self.GetRegistry = channel.unary_unary(
+                '/pulang.exchange.v1.ExchangeService/GetRegistry',
+                request_serializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.GetRegistryRequest.SerializeToString,
+                response_deserializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.GetRegistryResponse.FromString,
+                _registered_method=True)
 
 
 class ExchangeServiceServicer:
@@ -55,6 +60,13 @@ class ExchangeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRegistry(self, request, context):
+        """Says whether the registry has changed, so that questions it could not answer may be asked again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExchangeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +74,11 @@ def add_ExchangeServiceServicer_to_server(servicer, server):
                     servicer.Ask,
                     request_deserializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.AskRequest.FromString,
                     response_serializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.AskResponse.SerializeToString,
+            ),
+            'GetRegistry': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRegistry,
+                    request_deserializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.GetRegistryRequest.FromString,
+                    response_serializer=pulang_dot_exchange_dot_v1_dot_exchange__pb2.GetRegistryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +110,33 @@ class ExchangeService:
             '/pulang.exchange.v1.ExchangeService/Ask',
             pulang_dot_exchange_dot_v1_dot_exchange__pb2.AskRequest.SerializeToString,
             pulang_dot_exchange_dot_v1_dot_exchange__pb2.AskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRegistry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pulang.exchange.v1.ExchangeService/GetRegistry',
+            pulang_dot_exchange_dot_v1_dot_exchange__pb2.GetRegistryRequest.SerializeToString,
+            pulang_dot_exchange_dot_v1_dot_exchange__pb2.GetRegistryResponse.FromString,
             options,
             channel_credentials,
             insecure,
