@@ -148,36 +148,40 @@ def verified_copy(read: Read, trusted_root: bytes, now: datetime, *, known: File
     trusted_root: the first root, trusted beforehand. known: the copy in use, whose versions must not go back.
     Raises TrustError naming the file and the reason; StoreError for a full disk; whatever `read` raises.
     """
-    known = known or {}
     fetcher = PartReader(read)
-    with _work_folder() as work:
-        _seed(work, known)
-        try:
-            updater = Updater(
-                str(work),
-                BASE,
-                target_dir=str(work / "targets"),
-                target_base_url=f"{BASE}targets/",
-                fetcher=fetcher,
-                config=CONFIG,
-                bootstrap=trusted_root,
-            )
-            # ngclient reads the clock by itself; here, as everywhere, time comes in.
-            updater._trusted_set.reference_time = now  # noqa: SLF001
-            updater.refresh()
-            targets = parse((work / "targets.json").read_bytes(), Targets).signed
-            _check_targets(targets)
-            bodies = {
-                path: _target(updater, target, known.get(target_file(target)))
-                for path, target in sorted(targets.targets.items())
-            }
-        except (RepositoryError, DownloadError) as error:
-            raise _refusal(fetcher.file, error) from None
-        except ValueError:  # a root that does not name a role: ngclient lets it through as it is
-            raise TrustError(f"{fetcher.file or 'the root'}: it is malformed") from None
-        except OSError as error:
-            raise StoreError(f"metadata cannot be written: {error.strerror}", hint="free space on the disk") from error
-        return _collect(work, targets, bodies)
+    try:
+        with _work_folder() as work:
+            return _updated(work, fetcher, trusted_root, now, known or {})
+    except (RepositoryError, DownloadError) as error:
+        raise _refusal(fetcher.file, error) from None
+    except ValueError:  # a root that does not name a role: ngclient lets it through as it is
+        raise TrustError(f"{fetcher.file or 'the root'}: it is malformed", hint=REFUSED_HINT) from None
+    except OSError as error:
+        raise StoreError(f"metadata cannot be written: {error.strerror}", hint="free space on the disk") from error
+
+
+def _updated(work: Path, fetcher: PartReader, trusted_root: bytes, now: datetime, known: Files) -> Copy:
+    """Let ngclient do its work in a folder of its own, and return what it has accepted. Raises its errors."""
+    _seed(work, known)
+    updater = Updater(
+        str(work),
+        BASE,
+        target_dir=str(work / "targets"),
+        target_base_url=f"{BASE}targets/",
+        fetcher=fetcher,
+        config=CONFIG,
+        bootstrap=trusted_root,
+    )
+    # ngclient reads the clock by itself; here, as everywhere, time comes in.
+    updater._trusted_set.reference_time = now  # noqa: SLF001
+    updater.refresh()
+    targets = parse((work / "targets.json").read_bytes(), Targets).signed
+    _check_targets(targets)
+    bodies = {
+        path: _target(updater, target, known.get(target_file(target)))
+        for path, target in sorted(targets.targets.items())
+    }
+    return _collect(work, targets, bodies)
 
 
 def stored_copy(files: Files, trusted_root: bytes) -> Copy:
@@ -440,10 +444,7 @@ class _Roots:
 
 @contextmanager
 def _work_folder() -> Iterator[Path]:
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="pulang-tuf-"))
-    except OSError as error:
-        raise StoreError(f"no temporary folder can be made: {error.strerror}", hint="free space on the disk") from error
+    folder = Path(tempfile.mkdtemp(prefix="pulang-tuf-"))
     try:
         yield folder
     finally:
