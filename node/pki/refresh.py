@@ -352,23 +352,22 @@ class Mirror:
         """Write a whole copy beside the one in use and put it in its place. At any moment one of them is whole."""
         make_private_folder(self._folder)
         name = f"copy-{copy.versions[Root.type]}-{copy.versions[Timestamp.type]}"
+        before = copy_in_use(self._folder)
         try:
             folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._folder))
+            try:
+                for file, data in copy.files.items():
+                    make_private_folder((folder / file).parent)
+                    write_atomic(folder / file, data, mode=PUBLIC)
+                sync_folder(folder)
+                write_atomic(self.current, folder.name.encode() + b"\n", mode=PUBLIC, replace=True)
+            finally:
+                if copy_in_use(self._folder) != folder:
+                    _remove(folder)
         except OSError as error:
             raise StoreError(
                 f"{self._folder} cannot be written: {error.strerror}", hint="check the folder and the disk's free space"
             ) from error
-        try:
-            for file, data in copy.files.items():
-                make_private_folder((folder / file).parent)
-                write_atomic(folder / file, data, mode=PUBLIC)
-            sync_folder(folder)
-            before = copy_in_use(self._folder)
-            write_atomic(self.current, folder.name.encode() + b"\n", mode=PUBLIC, replace=True)
-        except BaseException:
-            if copy_in_use(self._folder) != folder:
-                _remove(folder)
-            raise
         self._note_seen(copy)
         for old in self._folder.glob("copy-*"):
             if old not in {folder, before}:  # somebody may be reading the one before
