@@ -31,16 +31,6 @@ class NodeHome:
         return self.root / "pki" / "sealing.key"
 
     @property
-    def membership(self) -> Path:
-        """The signed membership file."""
-        return self.root / "membership.json"
-
-    @property
-    def membership_anchor(self) -> Path:
-        """Public key the membership file must be signed with."""
-        return self.root / "membership.pub"
-
-    @property
     def tuf(self) -> Path:
         """The node's verified copy of the federation's repository, its first root, and a timestamp key if it holds one.
 

@@ -30,11 +30,9 @@ from pydantic.dataclasses import dataclass
 
 from node.config import Address, FederationName, ProvinceCode, complaints
 from node.errors import ConfigError, TrustError
-from node.files import read_file
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -156,7 +154,7 @@ class Membership:
             raise TrustError(
                 f"the membership of {self.federation}, version {self.version}, expired at "
                 f"{self.expires_at:%Y-%m-%d %H:%M} UTC",
-                hint="get the new file from the authority, then `pulang federation join`",
+                hint="a new one comes by itself from any other node: see whether one is reached, and who signs timestamps",
             )
         if now < self.issued_at - CLOCK_TOLERANCE:
             raise TrustError(
@@ -228,13 +226,6 @@ class _Envelope(BaseModel):
 
 
 _PAYLOAD: Final = TypeAdapter(Membership)
-
-
-def load_membership(path: Path, anchor_path: Path, now: datetime) -> Membership:
-    """Read, verify and date-check a node's membership file. Raises ConfigError (missing, unreadable) or TrustError."""
-    hint = "`pulang federation join --membership FILE --anchor membership.pub` installs both"
-    envelope = read_file(path, limit=MAX_MEMBERSHIP_BYTES, hint=hint)
-    return verify_membership(envelope, read_file(anchor_path, limit=MAX_ANCHOR_BYTES, hint=hint), now)
 
 
 def verify_membership(envelope: bytes, anchor_pem: bytes, now: datetime) -> Membership:
