@@ -154,7 +154,7 @@ class Membership:
             raise TrustError(
                 f"the membership of {self.federation}, version {self.version}, expired at "
                 f"{self.expires_at:%Y-%m-%d %H:%M} UTC",
-                hint="a new one comes by itself from any other node: see whether one is reached, and who signs timestamps",
+                hint="a new one comes by itself from any other node; see whether one is reached, and who signs",
             )
         if now < self.issued_at - CLOCK_TOLERANCE:
             raise TrustError(
