@@ -38,7 +38,18 @@ MANIFEST: Final = "manifest.json"
 DATABASE: Final = "database.jsonl"
 MAX_FILE_BYTES: Final = 64 << 20  # of any file but the database: all of them are small
 MAX_FILES: Final = 10_000
-LEFT_OUT: Final = ("generations", "rejects", "node.db", "node.db-wal", "node.db-shm", "node.sock", "serve.lock", "log")
+# The log's key among it: a log put back to an older state must not be signed as the same one.
+LEFT_OUT: Final = (
+    "audit",
+    "generations",
+    "rejects",
+    "node.db",
+    "node.db-wal",
+    "node.db-shm",
+    "node.sock",
+    "serve.lock",
+    "log",
+)
 _BROKEN: Final = "take another backup: this one is cut off or was changed"
 
 

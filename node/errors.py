@@ -35,6 +35,16 @@ class StoreError(NodeError):
     """The node's database is gone, locked or not ours."""
 
 
+class LogRowError(StoreError):
+    """A row of the audit log holds what no node has written. number: which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"row {number} of the audit log cannot be read: it was changed", hint="`pulang audit verify` says more"
+        )
+        self.number = number
+
+
 class OutcomeLostError(StoreError):
     """The provinces were asked, and what they said could not be recorded: it is not shown either."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from node.errors import ConfigError, StoreError, TrustError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PRIVATE: Final = 0o600  # keys, secrets, whatever only the node's own user may read
 PUBLIC: Final = 0o644  # certificates, membership: signed or made to be handed round
@@ -26,13 +27,21 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE, replace: bool 
     `.<name>.*.tmp` may stay behind; it has the mode asked for and nothing reads it.
     Raises ConfigError if the file exists, StoreError if it cannot be written.
     """
+    write_stream(path, (data,), mode=mode, replace=replace)
+
+
+def write_stream(path: Path, parts: Iterable[bytes], *, mode: int = PRIVATE, replace: bool = False) -> str:
+    """Write a file too large for memory as `write_atomic` does; returns the SHA-256 of the whole, hexadecimal."""
+    digest = hashlib.sha256()
     with _os_errors(path, "written"):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 os.fchmod(stream.fileno(), mode)
-                stream.write(data)
+                for part in parts:
+                    digest.update(part)
+                    stream.write(part)
                 stream.flush()
                 os.fsync(stream.fileno())
             if replace:
@@ -43,6 +52,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE, replace: bool 
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+    return digest.hexdigest()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -77,6 +77,16 @@ class NodeHome:
         return self.root / "node.db"
 
     @property
+    def log_key(self) -> Path:
+        """Key that signs the audit log's checkpoints (0600)."""
+        return self.root / "audit" / "log.key"
+
+    @property
+    def audit_checkpoint(self) -> Path:
+        """The newest signed head of the audit log, with the witnesses' signatures that have come."""
+        return self.root / "audit" / "checkpoint"
+
+    @property
     def socket(self) -> Path:
         """Local-only socket of the running node (0600)."""
         return self.root / "node.sock"

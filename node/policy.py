@@ -16,6 +16,7 @@ class Method(StrEnum):
     GET_REGISTRY = "get_registry"
     HEALTH_CHECK = "health_check"
     FETCH_METADATA = "fetch_metadata"
+    COSIGN_CHECKPOINT = "cosign_checkpoint"
 
 
 # One row per method. None stands for a call that touches no person and therefore needs no purpose.
@@ -24,6 +25,7 @@ POLICY: Final[dict[Method, frozenset[Purpose | None]]] = {
     Method.GET_REGISTRY: frozenset({None}),
     Method.HEALTH_CHECK: frozenset({None}),
     Method.FETCH_METADATA: frozenset({None}),
+    Method.COSIGN_CHECKPOINT: frozenset({None}),
 }
 
 

@@ -11,18 +11,23 @@ from matching.clerical import Zone
 from matching.schema import PERSON_SCHEMA
 from matching.weights import load_model
 from node.casebook import CaseBook
+from node.checkpoint import origin_of
 from node.config import load_config
 from node.epoch import Keyring
 from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
 from node.local_key import load_local_key
 from node.metrics import Metrics
+from node.notary import Notary
 from node.pki.credentials import load_credentials
+from node.pki.identity import Identity
+from node.pki.logkey import load_log_key
 from node.pki.refresh import Mirror
 from node.reload import Reloaded
 from node.rpc.client import Peers
 from node.service import AnsweringService
 from node.store import open_store, sqlite_folder
+from node.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +38,10 @@ if TYPE_CHECKING:
     from node.config import NodeConfig
     from node.home import NodeHome
     from node.pki.credentials import Credentials
+    from node.pki.logkey import LogKey
     from node.pki.membership import Membership
     from node.store import Store
+    from node.witness import CosignReply, CosignRequest
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,47 @@ def open_casebook(home: NodeHome, config: NodeConfig, store: Store, now: Callabl
         keep_open_for=timedelta(days=config.case_days),
         now=now,
     )
+
+
+def make_witness(runtime: NodeRuntime) -> Witness:
+    """Return what cosigns other provinces' logs, with this node's log key. Raises ConfigError or TrustError."""
+    own = Identity(runtime.config.federation, runtime.config.province)
+    return Witness(
+        store=runtime.store, key=open_log_key(runtime), own=own, members=lambda: _codes(runtime), now=runtime.now
+    )
+
+
+def make_notary(runtime: NodeRuntime) -> Notary:
+    """Return what signs this node's log and has it cosigned. Raises ConfigError or TrustError."""
+
+    async def ask(code: str, request: CosignRequest, deadline_s: float) -> CosignReply:
+        member = runtime.membership.by_code(code)
+        if member is None:  # it left between two lines of ours
+            raise NotAMemberError(f"province {code} is not a member any more")
+        return await runtime.peers.cosign(member, request, deadline_s=deadline_s)
+
+    return Notary(
+        home=runtime.home,
+        store=runtime.store,
+        key=open_log_key(runtime),
+        province=runtime.config.province,
+        members=lambda: _codes(runtime),
+        name_of=lambda code: origin_of(Identity(runtime.config.federation, code).uri),
+        ask=ask,
+        before=runtime.service.record_tally,
+        now=runtime.now,
+    )
+
+
+def open_log_key(runtime: NodeRuntime) -> LogKey:
+    """Return the node's log key, made at its first use."""
+    return load_log_key(
+        runtime.home.log_key, origin_of(Identity(runtime.config.federation, runtime.config.province).uri)
+    )
+
+
+def _codes(runtime: NodeRuntime) -> list[str]:
+    return [member.code for member in runtime.membership.members]
 
 
 def _require_member(config: NodeConfig, membership: Membership) -> None:

@@ -21,6 +21,7 @@ from node.local import serve_local
 from node.metrics import serve_metrics
 from node.readiness import probe
 from node.rpc.server import ExchangeServer
+from node.runtime import make_notary
 from node.service import DISK_LOW
 
 if TYPE_CHECKING:
@@ -52,9 +53,12 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         stack.enter_context(serve_metrics(runtime.metrics, runtime.config.metrics_listen))
         gossip = Gossip(runtime)
         await gossip.look_round()  # before the doors open: files put back from a backup must not open them to anybody
+        notary = make_notary(runtime)
+        stack.push_async_callback(notary.close)
         server = ExchangeServer(runtime)
         await server.start()
         stack.push_async_callback(server.stop)
+        notary.start()
         desk = make_desk(runtime)
         local = await serve_local(runtime, desk)
         stack.push_async_callback(local.close)

@@ -9,7 +9,11 @@ from pathlib import Path
 from grpc_tools import protoc
 
 PROTO_ROOT = Path(__file__).parent
-SOURCES = ("pulang/exchange/v1/exchange.proto", "pulang/federation/v1/federation.proto")
+SOURCES = (
+    "pulang/exchange/v1/exchange.proto",
+    "pulang/federation/v1/federation.proto",
+    "pulang/audit/v1/audit.proto",
+)
 
 
 def generate(directory: Path) -> list[Path]:

@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "backup": ("node.cli.backup:backup", "Take a node's memory out, check it, put it back."),
     "cert": ("node.cli.cert:cert", "Request, issue, install and inspect certificates."),
     "federation": ("node.cli.federation:federation", "Found a federation and keep its members."),
+    "audit": ("node.cli.audit:audit", "Check, read and hand over the audit log."),
     "bench": ("node.cli.bench:bench", "Populations, match benchmarks and speed."),
     "demo": ("node.cli.demo:demo", "Ten provinces on this machine, thirty clients, their homes."),
 }

@@ -25,6 +25,7 @@ from node.errors import (
     PeerUnreachableError,
 )
 from node.pki.identity import Identity
+from node.rpc.audit import COSIGN, read_reply, write_request
 from node.rpc.wire import (
     MAX_RESPONSE_BYTES,
     WireError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from node.pki.membership import Member, Membership
     from node.pki.repository import Versions
     from node.reload import Reloaded
+    from node.witness import CosignReply, CosignRequest
 
 MAX_RETRIES: Final = 2
 RETRY_DELAY_S: Final = (0.05, 0.25)  # drawn evenly: peers that lost the same node do not come back in step
@@ -180,6 +182,14 @@ class Peers:
         """Return how every member fares that has been called since the start."""
         now_s = time.monotonic()
         return {code: peer.breaker.view(now_s) for code, peer in sorted(self._peers.items())}
+
+    async def cosign(self, member: Member, request: CosignRequest, *, deadline_s: float) -> CosignReply:
+        """Ask a member to cosign a head of our audit log. Raises as `ask` does."""
+        reply = await self._call(member, COSIGN, write_request(request), deadline_s)
+        try:
+            return read_reply(reply)
+        except WireError as error:
+            raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
 
     async def close(self) -> None:
         """Close every channel."""

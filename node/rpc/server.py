@@ -15,11 +15,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from matching.schema import PERSON_SCHEMA
-from node.errors import AccessDeniedError, BusyError, TrustError
+from node.errors import AccessDeniedError, BusyError, StoreError, TrustError
 from node.log import log_bug
 from node.messages import MAX_DEADLINE_S, Refused
 from node.pki.trust import verify_peer
 from node.policy import Method, require_allowed
+from node.rpc.audit import COSIGN, read_request, write_reply
 from node.rpc.client import ASK, GET_METADATA, GET_REGISTRY, GET_VERSIONS, HEALTH_CHECK
 from node.rpc.wire import (
     MAX_PART_BYTES,
@@ -31,6 +32,9 @@ from node.rpc.wire import (
     write_answer,
     write_registry,
 )
+from node.runtime import make_witness
+from node.service import NO_AUDIT
+from proto.pulang.audit.v1 import audit_pb2, audit_pb2_grpc
 from proto.pulang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from proto.pulang.federation.v1 import federation_pb2, federation_pb2_grpc
 
@@ -49,6 +53,7 @@ METHODS: Final[dict[str, Method]] = {
     HEALTH_CHECK: Method.HEALTH_CHECK,
     GET_VERSIONS: Method.FETCH_METADATA,
     GET_METADATA: Method.FETCH_METADATA,
+    COSIGN: Method.COSIGN_CHECKPOINT,
 }
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -88,6 +93,7 @@ class ExchangeServer:
         self._server = grpc.aio.server(interceptors=[_Door(runtime)], options=OPTIONS)
         exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(_Exchange(runtime), self._server)  # type: ignore[no-untyped-call]
         federation_pb2_grpc.add_FederationServiceServicer_to_server(_Federation(runtime), self._server)  # type: ignore[no-untyped-call]
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(_Audit(runtime), self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def start(self) -> None:
@@ -274,6 +280,28 @@ class _Federation(federation_pb2_grpc.FederationServiceServicer):
         if part is None:
             return federation_pb2.GetMetadataResponse()
         return federation_pb2.GetMetadataResponse(found=True, content=part[0], last=part[1])
+
+
+class _Audit(audit_pb2_grpc.AuditServiceServicer):
+    """The audit contract's service: wire in, witness, wire out."""
+
+    def __init__(self, runtime: NodeRuntime) -> None:
+        self._witness = make_witness(runtime)
+
+    async def CosignCheckpoint(  # noqa: N802
+        self,
+        request: audit_pb2.CosignCheckpointRequest,
+        context: _Context,
+    ) -> audit_pb2.CosignCheckpointResponse:
+        """Cosign a head of the caller's audit log, or say why not."""
+        province = _call.get().member.code
+        wanted = read_request(request)
+        try:
+            return write_reply(await asyncio.to_thread(self._witness.cosign, province, wanted))
+        except StoreError as error:
+            _log.error("cosignature_withheld", peer=province, reason=str(error))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, NO_AUDIT)
+            raise
 
 
 async def _abort(context: _Context, path: str, error: Exception) -> None:

@@ -10,9 +10,13 @@ from node.store.records import (
     AuditEntry,
     CaseEvent,
     CaseRecord,
+    CheckpointRecord,
+    CosignatureRecord,
     Direction,
+    Fork,
     HandleRecord,
     HearingRecord,
+    LogRow,
     ProvinceRecord,
     ProvinceShare,
     QuestionOutcome,
@@ -21,6 +25,7 @@ from node.store.records import (
     ReviewFacts,
     ReviewItem,
     ReviewState,
+    WitnessedHead,
 )
 from node.store.store import Store, open_store, sqlite_folder
 
@@ -32,9 +37,13 @@ __all__ = [
     "CaseEvent",
     "CaseRecord",
     "Cases",
+    "CheckpointRecord",
+    "CosignatureRecord",
     "Direction",
+    "Fork",
     "HandleRecord",
     "HearingRecord",
+    "LogRow",
     "ProvinceRecord",
     "ProvinceShare",
     "QuestionOutcome",
@@ -44,6 +53,7 @@ __all__ = [
     "ReviewItem",
     "ReviewState",
     "Store",
+    "WitnessedHead",
     "open_store",
     "sqlite_folder",
 ]

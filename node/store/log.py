@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, insert, select
 
 from node.leaves import ERASABLE, SALTS_BYTES, commitments, leaf
-from node.merkle import grown, position
+from node.merkle import grown
 from node.store.records import AuditEntry, Direction
 from node.store.tables import audit, audit_erasable, audit_nodes
 
@@ -90,8 +90,3 @@ def entry_of(row: RowMapping) -> AuditEntry:
     """Return one row of `select_entries` as a plain value."""
     values = {name: row[name] for name in AuditEntry.__slots__}
     return AuditEntry(**{**values, "direction": Direction(values["direction"])})
-
-
-def leaf_position(number: int) -> int:
-    """Return where the leaf of a row is stored in the tree."""
-    return position(0, number - 1)

@@ -70,6 +70,60 @@ class ReviewFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LogRow:
+    """A row as the log holds it. salts: None when its erasable half is not there."""
+
+    entry: AuditEntry
+    commitments: bytes = field(repr=False)
+    salts: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A head of this node's log, signed. note: the text as it was published."""
+
+    log_key: bytes
+    size: int
+    root: bytes
+    at: datetime
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CosignatureRecord:
+    """A witness's signature under the checkpoint of `size` rows. line: as it stands in the note."""
+
+    log_key: bytes
+    size: int
+    witness: str
+    witness_key: bytes
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedHead:
+    """The newest head of another province's log that this node has cosigned."""
+
+    province: str
+    log_key: bytes
+    size: int
+    root: bytes
+    at: datetime
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Two notes another province has signed that no one log can have. proof: its hashes, one after the other."""
+
+    province: str
+    at: datetime
+    seen: bytes
+    offered: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HandleRecord:
     """What an opaque handle stands for, known to the answering node alone.
 

@@ -11,15 +11,16 @@ from sqlalchemy import delete, insert, select
 
 from node.errors import StoreError
 from node.store import log, reviews, tables
+from node.store.audit import AuditLog
 from node.store.cases import Cases, add_question, begin_attempt, conclude_question
 from node.store.dump import read_rows, write_rows
-from node.store.engine import READ, make_engine, parse_url, place_of, sqlite_path
+from node.store.engine import NO_TRANSACTION, READ, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import fault, translated
 from node.store.records import PENDING, Direction, HandleRecord
 from node.store.schema import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -66,6 +67,7 @@ class Store:
         self._identity = _identity(path)
         self.reviews = reviews.ReviewQueue(self._write, self._read, log.append)
         self.cases = Cases(self._write, self._read)
+        self.log = AuditLog(self._write, self._read)
 
     def record_pending(self, entry: AuditEntry) -> int:
         """Append a PENDING row and return its number, which the outcome's row will name in `concerns`.
@@ -76,6 +78,14 @@ class Store:
         with self._write() as connection:
             (number,) = log.append(connection, [entry])
         return number
+
+    def erase_audit(self, before: datetime, record: Callable[[int, int], AuditEntry]) -> int:
+        """Erase values and salts as AuditLog.erase_before does, from SQLite's write-ahead log too; return how many."""
+        count = self.log.erase_before(before, record)
+        if count and self._path is not None:
+            with translated(self._place), self._engine.connect().execution_options(**NO_TRANSACTION) as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return count
 
     def resolve_interrupted(self, now: datetime) -> int:
         """Give every PENDING row without an outcome the outcome `interrupted`; return how many there were.
@@ -184,21 +194,25 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        with self._whole_log(), translated(self._place), self._engine.begin() as connection:
+            yield connection
+            self._require_same_file()
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._whole_log(), translated(self._place), self._engine.connect() as connection:
+            yield connection.execution_options(**READ)
+            self._require_same_file()
+
+    @contextmanager
+    def _whole_log(self) -> Iterator[None]:
         try:
-            with translated(self._place), self._engine.begin() as connection:
-                yield connection
-                self._require_same_file()
+            yield
         except log.LogDamagedError as error:
             raise StoreError(
                 f"the audit log in the database {self._place} has been changed: {error}",
                 hint="`pulang audit verify` names the first bad row; nothing is answered until the log is whole",
             ) from None
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with translated(self._place), self._engine.connect() as connection:
-            yield connection.execution_options(**READ)
-            self._require_same_file()
 
     def _require_same_file(self) -> None:
         # SQLite goes on writing to a deleted or replaced file without complaint: rows committed to nowhere.

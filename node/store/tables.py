@@ -113,6 +113,52 @@ audit_nodes = Table(
     CheckConstraint("length(hash) = 32", name="audit_nodes_hash"),
 )
 
+# Signed heads of this node's log, as they were published. log_key: the key that signed; a new key begins a new log.
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("log_key", LargeBinary(32), primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+# What other provinces have signed under our checkpoints: each line says that its witness saw no other history.
+audit_cosignatures = Table(
+    "audit_cosignatures",
+    metadata,
+    Column("log_key", LargeBinary(32), primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("witness", String(8), primary_key=True),
+    Column("witness_key", LargeBinary(32), nullable=False),
+    Column("line", String(512), nullable=False),
+)
+
+# The newest head of each other province's log that this node has cosigned.
+audit_witnessed = Table(
+    "audit_witnessed",
+    metadata,
+    Column("province", String(8), primary_key=True),
+    Column("log_key", LargeBinary(32), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+# Evidence against another province's log: two heads it has signed that cannot both be true.
+audit_forks = Table(
+    "audit_forks",
+    metadata,
+    Column("province", String(8), primary_key=True),
+    Column("offered_sha256", LargeBinary(32), primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("seen", LargeBinary, nullable=False),
+    Column("offered", LargeBinary, nullable=False),
+    Column("proof", LargeBinary, nullable=False),
+)
+
 # Only the handle's hash is kept: whoever reads a stolen copy of the database cannot present a handle to us.
 handles = Table(
     "handles",

@@ -24,7 +24,8 @@ CONTRACT_FIELDS = frozenset(
     levels match month mother_name name need_more nonce offset operator_pseudonym province provinces purpose reason
     refused regencies registry_generation registry_size related request_sha256 retry_after root_version
     schema_fingerprint sex snapshot_version swapped_day swapped_month text timestamp_version tokens unavailable
-    variants weight year_classes years
+    variants weight year_classes years checkpoint consistency_proof cosigned line log_key not_cosigned old_size
+    other_size witness_key witnessed_size
     """.split()  # noqa: SIM905 - a column of fifty lines says less
 )
 # The only fields that are text. None holds what a caseworker typed about a client.
