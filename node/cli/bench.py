@@ -15,6 +15,7 @@ import click
 
 from matching.places import PROVINCES
 from node.cli.bench_ablate import ablate
+from node.cli.bench_audit import audit_command
 from node.cli.bench_fuzz import fuzz_command
 from node.cli.bench_leakage import leakage
 from node.cli.bench_match import match
@@ -38,6 +39,7 @@ def bench() -> None:
 
 
 bench.add_command(ablate)
+bench.add_command(audit_command)
 bench.add_command(fuzz_command)
 bench.add_command(leakage)
 bench.add_command(match)
