@@ -58,7 +58,7 @@ class AuditLog:
     def head(self) -> tuple[int, bytes]:
         """Return size and root of the log as it is now."""
         with self._read() as connection:
-            size = log.log_size(connection)
+            size, _ = log.sizes(connection)
             return size, merkle.root(size, _reader(connection))
 
     def consistency_proof(self, old_size: int, size: int) -> list[bytes]:

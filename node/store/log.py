@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, select
@@ -18,7 +17,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, RowMapping, Select
 
+KEPT: Final = tuple(name for name in AuditEntry.__slots__ if name not in ERASABLE)
 LOG_LOCK: Final = 0x50554C4F47  # "PULOG": any number of our own
+
+_SIZES: Final = select(
+    select(func.max(audit.c.number)).scalar_subquery(), select(func.max(audit_nodes.c.position)).scalar_subquery()
+)
 
 
 class LogDamagedError(Exception):
@@ -35,8 +39,8 @@ def append(connection: Connection, entries: Sequence[AuditEntry]) -> list[int]:
         return []
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(LOG_LOCK)))
-    size = log_size(connection)
-    if size != tree_size(connection):
+    size, leaves = sizes(connection)
+    if size != leaves:
         raise LogDamagedError("rows and tree are not equally long")
     fresh: dict[int, bytes] = {}
 
@@ -49,24 +53,18 @@ def append(connection: Connection, entries: Sequence[AuditEntry]) -> list[int]:
         salts = secrets.token_bytes(SALTS_BYTES)
         committed = commitments(entry, salts)
         fresh.update(grown(number - 1, leaf(entry, number, committed), read))
-        row = {**asdict(entry), "number": number, "commitments": committed}
-        halves.append({"number": number, "salts": salts, **{name: row.pop(name) for name in ERASABLE}})
-        rows.append(row)
+        rows.append({**_values(entry, KEPT), "number": number, "commitments": committed})
+        halves.append({**_values(entry, ERASABLE), "number": number, "salts": salts})
     connection.execute(insert(audit), rows)
     connection.execute(insert(audit_erasable), halves)
     connection.execute(insert(audit_nodes), [{"position": where, "hash": value} for where, value in fresh.items()])
     return [row["number"] for row in rows]
 
 
-def log_size(connection: Connection) -> int:
-    """Return how many rows the log has: the highest number."""
-    return connection.execute(select(func.max(audit.c.number))).scalar_one() or 0
-
-
-def tree_size(connection: Connection) -> int:
-    """Return how many leaves the tree has: its last leaf has the highest position of all nodes."""
-    last = connection.execute(select(func.max(audit_nodes.c.position))).scalar_one()
-    return 0 if last is None else last // 2 + 1
+def sizes(connection: Connection) -> tuple[int, int]:
+    """Return how many rows the log has, and how many leaves its tree: the last leaf has the highest position."""
+    number, last = connection.execute(_SIZES).one()
+    return number or 0, 0 if last is None else last // 2 + 1
 
 
 def node(connection: Connection, where: int) -> bytes:
@@ -77,6 +75,10 @@ def node(connection: Connection, where: int) -> bytes:
     if value is None:
         raise LogDamagedError(f"the tree has no node {where}")
     return value
+
+
+def _values(entry: AuditEntry, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in names}
 
 
 def select_entries() -> Select[Any]:
