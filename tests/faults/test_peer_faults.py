@@ -359,13 +359,20 @@ async def test_reflection_is_off(federation: Federation, asker: Node, asked: Nod
 
 async def test_one_callers_flood_is_told_to_wait_and_others_are_served(own: Node) -> None:
     flooder, patient = own.federation.node("51"), own.federation.node("52")
-    async with peers_of(flooder) as peers, peers_of(patient) as others:
+    # Our own client lets no more than four out at once: a flooder has several.
+    async with (
+        peers_of(flooder) as one,
+        peers_of(flooder) as two,
+        peers_of(flooder) as three,
+        peers_of(patient) as others,
+    ):
         with own.running():
             query = encoded(flooder)
             with _locked(own):  # answers wait for the database, so that questions pile up
                 flood = [
                     asyncio.create_task(peers.ask(own.member, query, header(), deadline_s=20))
-                    for _ in range(3 * MAX_QUESTIONS_PER_CALLER)
+                    for peers in (one, two, three)
+                    for _ in range(MAX_QUESTIONS_PER_CALLER)
                 ]
                 await until(lambda: sum(task.done() for task in flood) == 2 * MAX_QUESTIONS_PER_CALLER)
                 other = asyncio.create_task(others.ask(own.member, encoded(patient), header(), deadline_s=20))
