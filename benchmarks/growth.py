@@ -22,6 +22,7 @@ import polars as pl
 
 from benchmarks.match import bench_keys, clients, record_batch
 from benchmarks.populations import TODAY, Recipe, stream
+from matching.at_rest import AtRestKey
 from matching.encoding import QueryEncoder
 from matching.errors import FieldValueError
 from matching.index import EncodedIndex, IndexBuilder
@@ -32,6 +33,7 @@ from node.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+AT_REST: Final = AtRestKey(bytes(range(32)))  # sealed, as a node keeps its index
 PROVINCE: Final = "35"
 WARM_UP_QUESTIONS: Final = 10
 
@@ -84,7 +86,7 @@ def _step(name: str, folder: Path) -> dict[str, Any]:
 def import_parts(folder: Path) -> dict[str, float]:
     """Build the index of a population, part by part."""
     started = time.process_time()
-    builder, rows = IndexBuilder(folder / "index", bench_keys()), 0
+    builder, rows = IndexBuilder(folder / "index", bench_keys(), at_rest=AT_REST), 0
     for path in sorted((folder / "parts").iterdir()):
         part = pl.read_parquet(path)
         builder.add(record_batch(part))
@@ -98,7 +100,7 @@ def ask(folder: Path) -> dict[str, float]:
     """Open the index and ask about every client: the search alone, without network, encoding or posterior."""
     keys, model = bench_keys(), load_model()
     started = time.process_time()
-    with EncodedIndex.open(folder / "index", keys.schema.fingerprint, keys.epoch) as index:
+    with EncodedIndex.open(folder / "index", keys.schema.fingerprint, keys.epoch, at_rest=AT_REST) as index:
         open_s = time.process_time() - started
         encoder, encoded = QueryEncoder(keys), []
         for _, client in clients(pl.read_parquet(folder / "queries.parquet")):

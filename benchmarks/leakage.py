@@ -7,6 +7,7 @@ names less well. Every attack is a simple one; a better one learns more. The fig
 from __future__ import annotations
 
 import json
+import secrets
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ import numpy as np
 
 from benchmarks.match import bench_keys, build_indexes, clients, open_indexes
 from benchmarks.populations import TODAY, Population, generate
+from matching.at_rest import KEY_BYTES, AtRestKey
 from matching.encoding import FilterEncoder, QueryEncoder, bigrams, filter_words
 from matching.errors import FieldValueError
 from matching.fields import FIRST_YEAR, parse_registry_date
@@ -79,6 +81,8 @@ class Target:
     public: Population
     index: EncodedIndex
     keys: FieldKeys
+    files: Path
+    """The same index as a node keeps it on its disk: sealed."""
 
 
 # --- What the thief knows -------------------------------------------------------------------------------------------
@@ -329,8 +333,30 @@ def read_names(stolen: Stolen, guess: Guess, truth: Sequence[str | None], public
     }
 
 
+def thief_of_files(target: Target) -> list[Finding]:
+    """Attack a stolen index as it lies on the disk, without the node's own key."""
+    who = "thief of an index's files"
+    manifest = json.loads((target.files / "manifest.json").read_bytes().rpartition(b"}")[0] + b"}")
+    persons, tokens = manifest["persons"], manifest["files"]["name.filters"]["shape"][0]
+    content = b"".join(path.read_bytes() for path in sorted(target.files.iterdir()) if path.name != "manifest.json")
+    blocks = Counter(content[start : start + 16] for start in range(0, len(content) - 15, 16))
+    again = sum(count for count in blocks.values() if count > 1) / blocks.total()
+    names = Counter(name for name in target.population.registry["name"].drop_nulls())
+    return [
+        Finding(who, "persons registered, from the manifest", persons, "persons"),
+        Finding(who, "distinct name tokens, from the manifest", tokens, "tokens"),
+        Finding(who, "blocks of 16 bytes that occur twice: what frequency attacks live on", again, "share"),
+        Finding(
+            who,
+            "persons, the whole name, by guessing the most frequent one for everybody",
+            names.most_common(1)[0][1] / names.total(),
+            "share",
+        ),
+    ]
+
+
 def thief(target: Target) -> list[Finding]:
-    """Attack a stolen index without the key."""
+    """Attack an index without the linkage key: its files opened with the node's own key, or read from its memory."""
     stolen, public = steal(target.index), public_names()
     truth = true_spellings(target, stolen)
     plain = by_features(stolen, public, rarity=False)
@@ -347,16 +373,16 @@ def thief(target: Target) -> list[Finding]:
     }
     notes = {"all but the rarity byte": "this start is too weak to learn patterns from; no proof that none is better"}
     found = [
-        Finding("thief of an index", f"{what}, by {how}", share, "share", notes.get(how, ""))
+        Finding("thief of an opened index", f"{what}, by {how}", share, "share", notes.get(how, ""))
         for how, guess in guesses.items()
         for what, share in read_names(stolen, guess, truth, public).items()
     ]
     best = guesses["those, and bit patterns of bigrams"]
     years = read_years(target, stolen, best, public)
     for what, share in zip(("year of birth", "year of birth within three"), years, strict=True):
-        found.append(Finding("thief of an index", f"persons, {what}, by the names of each year", share, "share"))
+        found.append(Finding("thief of an opened index", f"persons, {what}, by the names of each year", share, "share"))
     places = read_places(target)
-    found.append(Finding("thief of an index", "persons, birthplace, by frequency alone", places, "share"))
+    found.append(Finding("thief of an opened index", "persons, birthplace, by frequency alone", places, "share"))
     return found
 
 
@@ -612,6 +638,7 @@ def member(target: Target, seed: int) -> list[Finding]:
 
 ATTACKS: Final[dict[str, Callable[[Target, int], list[Finding]]]] = {
     "listener": lambda target, _: listener(target),
+    "thief of files": lambda target, _: thief_of_files(target),
     "thief": lambda target, _: thief(target),
     "key holder": lambda target, _: key_holder(target),
     "member": member,
@@ -623,10 +650,11 @@ def attack(persons: int, seed: int, folder: Path, now: datetime, progress: Calla
     target_made = generate(persons, min(CLIENTS, persons), "base", seed, provinces=(PROVINCE,))
     public = generate(persons, 0, "base", seed + 1, provinces=(PROVINCE,))
     keys = bench_keys()
-    build_indexes(target_made.registry, folder, keys, now)
+    build_indexes(target_made.registry, folder / "open", keys, now)
+    build_indexes(target_made.registry, folder / "sealed", keys, now, at_rest=AtRestKey(secrets.token_bytes(KEY_BYTES)))
     found: list[Finding] = []
-    with open_indexes(folder, keys) as indexes:
-        target = Target(target_made, public, indexes[PROVINCE], keys)
+    with open_indexes(folder / "open", keys) as indexes:
+        target = Target(target_made, public, indexes[PROVINCE], keys, folder / "sealed" / PROVINCE)
         for each in ATTACKS.values():
             found += each(target, seed)
             progress()

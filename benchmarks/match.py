@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
+    from matching.at_rest import AtRestKey
     from matching.evaluation import ProvinceMetrics
     from matching.weights import MatchModel
 
@@ -161,6 +162,7 @@ def build_indexes(
     progress: Callable[[int], None] = lambda _: None,
     *,
     rules: Normalisation = NORMALISATION,
+    at_rest: AtRestKey | None = None,
 ) -> Counter[str]:
     """Build one index per province under `directory`; return how many rows had what wrong (`field: reason`).
 
@@ -168,9 +170,10 @@ def build_indexes(
     """
     issues: Counter[str] = Counter()
     unusable = 0
+    directory.mkdir(exist_ok=True)
     for code in sorted(set(registry["province"].drop_nulls())):
         part = registry.filter(pl.col("province") == code)
-        builder = IndexBuilder(directory / code, keys, rules)
+        builder = IndexBuilder(directory / code, keys, rules, at_rest=at_rest)
         for batch in part.iter_slices(BATCH_PERSONS):
             issues.update(f"{issue.field}: {issue.reason}" for issue in builder.add(record_batch(batch)))
             progress(batch.height)

@@ -10,6 +10,7 @@ manifest.json, which is written last. docs/matching.md, "Index", lists the files
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import mmap
 import os
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import numpy as np
 
+from matching.at_rest import GenerationSeal, SealedWriter, new_salt, open_sealed, sealed_bytes
 from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
 from matching.errors import FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
 from matching.fields import PartialDate
@@ -35,11 +37,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from matching.at_rest import AtRestKey
     from matching.keys import FieldKeys
     from matching.names import ParsedName
     from matching.rules import Normalisation
 
-FORMAT: Final = "pulang-index-2"
+FORMAT: Final = "pulang-index-3"
 MANIFEST: Final = "manifest.json"
 MAX_STORED_TOKENS: Final = 8  # per registered name, aliases included; the kernel's bit set has room for 64
 MAX_RECORD_ID_BYTES: Final = 255
@@ -95,7 +98,10 @@ class RowIssue:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One array file: dtype (numpy, little-endian), shape, SHA-256 of all bytes, and of a few spots for opening."""
+    """One array file: dtype (numpy, little-endian), shape, SHA-256 of all bytes, and of a few spots for opening.
+
+    Both digests are of the bytes as they lie on the disk.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -104,13 +110,16 @@ class FileEntry:
 
     @property
     def size_bytes(self) -> int:
-        """Size the file must have."""
+        """Size of the array; of its file too, unless that is sealed."""
         return int(np.dtype(self.dtype).itemsize * int(np.prod(self.shape, dtype=np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a generation is: written last, so a folder without one was never finished."""
+    """What a generation is: written last, so a folder without one was never finished.
+
+    salt: of the seal its files lie under, hexadecimal; empty when they lie open.
+    """
 
     schema: str
     fingerprint: str
@@ -120,9 +129,10 @@ class Manifest:
     source_rows: int
     built_at: str
     files: Mapping[str, FileEntry]
+    salt: str = ""
 
-    def to_json(self) -> str:
-        """Return the manifest file's text."""
+    def to_json(self, seal: GenerationSeal | None = None) -> str:
+        """Return the manifest file's text; under a seal, with its tag in a last line of its own."""
         body = {
             "format": FORMAT,
             "schema": self.schema,
@@ -132,18 +142,22 @@ class Manifest:
             "persons": self.persons,
             "source_rows": self.source_rows,
             "built_at": self.built_at,
+            "salt": self.salt,
             "files": {
                 name: {"dtype": f.dtype, "shape": list(f.shape), "sha256": f.sha256, "spot": f.spot}
                 for name, f in sorted(self.files.items())
             },
         }
-        return json.dumps(body, indent=1) + "\n"
+        text = json.dumps(body, indent=1) + "\n"
+        return text if seal is None else f"{text}{seal.tag(text.encode('ascii'))}\n"
 
     @classmethod
-    def read(cls, directory: Path) -> Manifest:
-        """Read a generation's manifest. Raises IndexDamagedError."""
+    def read(cls, directory: Path, at_rest: AtRestKey | None = None) -> Manifest:
+        """Read a generation's manifest, and check its tag with the node's key. Raises IndexDamagedError."""
         try:
-            body: dict[str, Any] = json.loads((directory / MANIFEST).read_bytes())
+            text, tag = _without_tag((directory / MANIFEST).read_bytes())
+            body: dict[str, Any] = json.loads(text)
+            _check_tag(text, tag, body["salt"], at_rest)
             if body["format"] != FORMAT:
                 raise IndexDamagedError(file=MANIFEST, reason=f"format is not {FORMAT}")
             files = {
@@ -159,6 +173,7 @@ class Manifest:
                 source_rows=int(body["source_rows"]),
                 built_at=body["built_at"],
                 files=files,
+                salt=body["salt"],
             )
         except FileNotFoundError:
             raise IndexDamagedError(file=MANIFEST, reason="missing: this folder is not a finished index") from None
@@ -166,17 +181,48 @@ class Manifest:
             raise IndexDamagedError(file=MANIFEST, reason="not a manifest of ours, or torn") from None
 
 
-class _ArrayFile:
-    """An array written front to back; hashes what it writes."""
+def _without_tag(content: bytes) -> tuple[bytes, str]:
+    """Split a manifest file into its JSON and the tag in its last line, if it has one."""
+    if content.endswith(b"}\n"):
+        return content, ""
+    text, _, tag = content.removesuffix(b"\n").rpartition(b"\n")
+    return text + b"\n", tag.decode("ascii")
 
-    def __init__(self, directory: Path, name: str, dtype: str, row_shape: tuple[int, ...] = ()) -> None:
+
+def _check_tag(text: bytes, tag: str, salt: str, at_rest: AtRestKey | None) -> None:
+    if at_rest is None:
+        if salt:
+            raise IndexDamagedError(file=MANIFEST, reason="the index is sealed, and no key to it was given")
+        return
+    if not salt:
+        raise IndexDamagedError(file=MANIFEST, reason="the index lies open, and this node seals its own")
+    if not hmac.compare_digest(at_rest.generation(bytes.fromhex(salt)).tag(text), tag):
+        raise IndexDamagedError(file=MANIFEST, reason="it was changed, or sealed with another node's key")
+
+
+class _Folder:
+    """Where a generation's files are written, sealed or not."""
+
+    def __init__(self, directory: Path, seal: GenerationSeal | None) -> None:
+        self.directory = directory
+        self.seal = seal
+
+    def array(self, name: str, dtype: str, row_shape: tuple[int, ...] = ()) -> _ArrayFile:
+        """Begin an array's file."""
+        return _ArrayFile(self, name, dtype, row_shape)
+
+
+class _ArrayFile:
+    """An array written front to back; hashes what comes to lie on the disk."""
+
+    def __init__(self, folder: _Folder, name: str, dtype: str, row_shape: tuple[int, ...]) -> None:
         self.name = name
         self.rows = 0
         self._dtype = np.dtype(dtype)
         self._row_shape = row_shape
-        self._path = directory / name
-        self._file = open_private(self._path)
-        self._hash = hashlib.sha256()
+        self._path = folder.directory / name
+        self._file = _Hashed(open_private(self._path))
+        self._sealed = None if folder.seal is None else SealedWriter(self._file.write, folder.seal.cipher(name))
 
     def append(self, rows: NDArray[Any]) -> None:
         """Write rows; their dtype is converted, their shape must fit."""
@@ -184,21 +230,41 @@ class _ArrayFile:
         if block.shape[1:] != self._row_shape:
             raise ValueError(f"{self.name}: rows of shape {block.shape[1:]}, expected {self._row_shape}")
         data = block.tobytes()
-        self._file.write(data)
-        self._hash.update(data)
+        (self._sealed or self._file).write(data)
         self.rows += len(block)
 
     def close(self) -> FileEntry:
         """Make the file durable and return its manifest entry."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        if self._sealed is not None:
+            self._sealed.finish()
+        self._file.make_durable()
         shape = (self.rows, *self._row_shape)
         spot = spot_digest(self._path, self._path.stat().st_size)
-        return FileEntry(self._dtype.str, shape, self._hash.hexdigest(), spot)
+        return FileEntry(self._dtype.str, shape, self._file.hexdigest(), spot)
 
     def abandon(self) -> None:
         """Close without caring for durability."""
+        self._file.close()
+
+
+class _Hashed:
+    """A file that hashes what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.hexdigest = self._hash.hexdigest
+        self.close = file.close
+
+    def write(self, data: bytes) -> None:
+        """Write and hash."""
+        self._file.write(data)
+        self._hash.update(data)
+
+    def make_durable(self) -> None:
+        """Bring everything to the disk and close."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
 
 
@@ -220,9 +286,9 @@ def spot_digest(path: Path, size: int) -> str:
 class _ValueColumn:
     """Shared bookkeeping of one field's distinct values: how many persons hold each."""
 
-    def __init__(self, spec: FieldSpec, directory: Path) -> None:
+    def __init__(self, spec: FieldSpec, folder: _Folder) -> None:
         self.spec = spec
-        self._directory = directory
+        self._folder = folder
         self._counts = np.zeros(1024, dtype=np.int64)
         self._values = 1
 
@@ -235,7 +301,7 @@ class _ValueColumn:
         self._counts[: self._values] += np.bincount(numbers, minlength=self._values)
 
     def _write(self, suffix: str, rows: NDArray[Any]) -> tuple[str, FileEntry]:
-        file = _ArrayFile(self._directory, f"{self.spec.name}.{suffix}", rows.dtype.str, rows.shape[1:])
+        file = self._folder.array(f"{self.spec.name}.{suffix}", rows.dtype.str, rows.shape[1:])
         file.append(rows)
         return file.name, file.close()
 
@@ -287,8 +353,8 @@ def _parse_names(parse: Callable[[str], ParsedName], values: Sequence[str | None
 class _NameColumn(_ValueColumn):
     """Names: distinct tokens with their filters, distinct names as sets of token numbers."""
 
-    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path, rules: Normalisation) -> None:
-        super().__init__(spec, directory)
+    def __init__(self, spec: FieldSpec, keys: FieldKeys, folder: _Folder, rules: Normalisation) -> None:
+        super().__init__(spec, folder)
         self._encoder = FilterEncoder(spec, keys, rules)
         self.rules = self._encoder.rules
         self._tokens: defaultdict[str, int] = defaultdict(count().__next__)  # numbered as they are first met
@@ -296,8 +362,8 @@ class _NameColumn(_ValueColumn):
         self._weights = bytearray()
         self._hashes = np.zeros(FIRST_SLOTS, dtype=np.uint64)
         self._numbers = np.zeros(FIRST_SLOTS, dtype=np.uint32)
-        self._offsets = _ArrayFile(directory, f"{spec.name}.offsets", "<i8")
-        self._members = _ArrayFile(directory, f"{spec.name}.tokens", "<u4")
+        self._offsets = folder.array(f"{spec.name}.offsets", "<i8")
+        self._members = folder.array(f"{spec.name}.tokens", "<u4")
         self._offsets.append(np.zeros(2, dtype=np.int64))  # value 0, the missing name, has no tokens
         self._end = 0
 
@@ -358,8 +424,8 @@ class _NameColumn(_ValueColumn):
 class _TableColumn(_ValueColumn):
     """Places, dates and sexes: few distinct values, each a row of keyed tokens (places: and a filter)."""
 
-    def __init__(self, spec: FieldSpec, keys: FieldKeys, directory: Path, rules: Normalisation) -> None:
-        super().__init__(spec, directory)
+    def __init__(self, spec: FieldSpec, keys: FieldKeys, folder: _Folder, rules: Normalisation) -> None:
+        super().__init__(spec, folder)
         self._keys = keys
         self._rules = rules
         self._known: dict[Any, int] = {}
@@ -437,17 +503,26 @@ def half_weights(filters: NDArray[np.uint64]) -> NDArray[np.uint16]:
 class IndexBuilder:
     """Streams batches of persons into a new generation folder. Memory grows with distinct values, not with persons."""
 
-    def __init__(self, directory: Path, keys: FieldKeys, rules: Normalisation = NORMALISATION) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        keys: FieldKeys,
+        rules: Normalisation = NORMALISATION,
+        *,
+        at_rest: AtRestKey | None = None,
+    ) -> None:
         directory.mkdir(mode=0o700)
         self._directory = directory
+        self._seal = at_rest.generation(new_salt()) if at_rest else None
+        folder = _Folder(directory, self._seal)
         self._keys = keys
         self._schema: LinkageSchema = keys.schema
         fields = self._schema.fields
-        self._names = {s.name: _NameColumn(s, keys, directory, rules) for s in fields if s.kind is FieldKind.NAME}
-        self._tables = {s.name: _TableColumn(s, keys, directory, rules) for s in fields if s.kind is not FieldKind.NAME}
-        self._rows = _ArrayFile(directory, "rows", "<u4", (len(self._schema.fields),))
-        self._ids = _ArrayFile(directory, "record_ids.bytes", "u1")
-        self._id_offsets = _ArrayFile(directory, "record_ids.offsets", "<i8")
+        self._names = {s.name: _NameColumn(s, keys, folder, rules) for s in fields if s.kind is FieldKind.NAME}
+        self._tables = {s.name: _TableColumn(s, keys, folder, rules) for s in fields if s.kind is not FieldKind.NAME}
+        self._rows = folder.array("rows", "<u4", (len(self._schema.fields),))
+        self._ids = folder.array("record_ids.bytes", "u1")
+        self._id_offsets = folder.array("record_ids.offsets", "<i8")
         self._id_offsets.append(np.zeros(1, dtype=np.int64))
 
     def add(self, batch: RecordBatch) -> tuple[RowIssue, ...]:
@@ -566,9 +641,10 @@ class IndexBuilder:
             source_rows=source_rows,
             built_at=now.isoformat(timespec="seconds"),
             files=files,
+            salt=self._seal.salt.hex() if self._seal else "",
         )
         with open_private(self._directory / MANIFEST) as out:
-            out.write(manifest.to_json().encode("ascii"))
+            out.write(manifest.to_json(self._seal).encode("ascii"))
             out.flush()
             os.fsync(out.fileno())
         folder = os.open(self._directory, os.O_RDONLY)
@@ -594,7 +670,7 @@ def _gather(numbers: NDArray[np.uint32], codes: NDArray[np.int32]) -> NDArray[np
 
 
 class EncodedIndex:
-    """A finished generation, memory-mapped read-only. Safe to search from several threads."""
+    """A finished generation, read-only: mapped, or held in memory when it lies sealed. Threads may share it."""
 
     def __init__(self, manifest: Manifest, arrays: Mapping[str, NDArray[Any]], maps: Sequence[mmap.mmap]) -> None:
         self.manifest = manifest
@@ -602,16 +678,25 @@ class EncodedIndex:
         self._maps = maps
 
     @classmethod
-    def open(cls, directory: Path, fingerprint: bytes, epoch: int, key_check: str | None = None) -> Self:
-        """Map a generation. Checks format, schema, epoch, every file's size and spots of its bytes.
+    def open(
+        cls,
+        directory: Path,
+        fingerprint: bytes,
+        epoch: int,
+        key_check: str | None = None,
+        at_rest: AtRestKey | None = None,
+    ) -> Self:
+        """Open a generation; check format, schema, epoch, every size and spots of the bytes, or all of them if sealed.
 
         key_check: of the keys questions come under (FieldKeys.check): an index of another secret would find nobody.
+        at_rest: the key it was sealed with; with a key an index that lies open is refused, and the other way round.
         Raises IndexDamagedError naming the file, or SchemaMismatchError.
         """
-        manifest = Manifest.read(directory)
+        manifest = Manifest.read(directory, at_rest)
         require_same((fingerprint, epoch), (_unhex(manifest.fingerprint), manifest.epoch))
         if key_check is not None and manifest.key_check != key_check:
             raise SchemaMismatchError(ours=f"key {key_check[:8]}", theirs=f"key {manifest.key_check[:8]} of that epoch")
+        seal = at_rest.generation(bytes.fromhex(manifest.salt)) if at_rest else None
         arrays: dict[str, NDArray[Any]] = {}
         maps: list[mmap.mmap] = []
         for name, entry in manifest.files.items():
@@ -619,18 +704,10 @@ class EncodedIndex:
             path = directory / name
             if "/" in name or not path.is_file():
                 raise IndexDamagedError(file=name, reason="missing")
-            if path.stat().st_size != entry.size_bytes:
-                reason = f"{path.stat().st_size} bytes, the manifest says {entry.size_bytes}"
-                raise IndexDamagedError(file=name, reason=reason)
-            if spot_digest(path, entry.size_bytes) != entry.spot:
-                raise IndexDamagedError(file=name, reason="its bytes are not those the manifest was written for")
-            if entry.size_bytes == 0:
-                arrays[name] = np.zeros(entry.shape, dtype=entry.dtype)
-                continue
-            with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            maps.append(mapped)
-            arrays[name] = np.frombuffer(mapped, dtype=entry.dtype).reshape(entry.shape)
+            expected, found = entry.size_bytes if seal is None else sealed_bytes(entry.size_bytes), path.stat().st_size
+            if found != expected:
+                raise IndexDamagedError(file=name, reason=f"{found} bytes, the manifest says {expected}")
+            arrays[name] = _mapped(path, entry, maps) if seal is None else _unsealed(path, entry, seal)
         _check_shapes(manifest, arrays)
         return cls(manifest, arrays, maps)
 
@@ -641,7 +718,7 @@ class EncodedIndex:
         self.close()
 
     def close(self) -> None:
-        """Give the memory maps up. Arrays still in use keep theirs alive until they are dropped."""
+        """Give the memory up. Arrays still in use keep theirs alive until they are dropped."""
         self._arrays = {}
         self._maps = ()
 
@@ -669,6 +746,27 @@ class EncodedIndex:
             with (directory / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
                     raise IndexDamagedError(file=name, reason="its bytes are not those the manifest was written for")
+
+
+def _mapped(path: Path, entry: FileEntry, maps: list[mmap.mmap]) -> NDArray[Any]:
+    """Map a file that lies open; its map is added to `maps`."""
+    if spot_digest(path, entry.size_bytes) != entry.spot:
+        raise IndexDamagedError(file=path.name, reason="its bytes are not those the manifest was written for")
+    if entry.size_bytes == 0:
+        return np.zeros(entry.shape, dtype=entry.dtype)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    maps.append(mapped)
+    return np.frombuffer(mapped, dtype=entry.dtype).reshape(entry.shape)
+
+
+def _unsealed(path: Path, entry: FileEntry, seal: GenerationSeal) -> NDArray[Any]:
+    """Read a sealed file into memory."""
+    array = np.empty(entry.shape, dtype=entry.dtype)
+    with path.open("rb") as file:
+        open_sealed(file, seal.cipher(path.name), array.reshape(-1).view(np.uint8), path.name)
+    array.flags.writeable = False
+    return array
 
 
 def _unhex(text: str) -> bytes:

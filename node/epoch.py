@@ -124,6 +124,13 @@ def import_keys(home: NodeHome, config: NodeConfig) -> FieldKeys:
     return Keyring(home, config, lambda: installed_membership(home)).active
 
 
+def epoch_asked_in(home: NodeHome, config: NodeConfig) -> int:
+    """Return the epoch questions are asked in by what lies in the folder, secrets aside. Raises as import_keys does."""
+    if not Mirror(home.tuf).current.exists():
+        return config.key_epoch or FIRST_EPOCH
+    return installed_membership(home).key_epoch
+
+
 def installed_membership(home: NodeHome) -> Membership:
     """Return the membership in the node's folder, expired or not. Raises ConfigError or TrustError."""
     return Mirror(home.tuf).load().membership

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from matching.errors import MatchingError, SchemaMismatchError
+from matching.at_rest import KEY_BYTES, AtRestKey
+from matching.errors import MatchingError, SchemaError, SchemaMismatchError
 from matching.index import EncodedIndex, Manifest
 from matching.schema import describe
+from node.errors import ConfigError
+from node.files import make_private_folder, read_private, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +39,25 @@ class Generation:
         """What other provinces are told of it, so that they see when it changes; None for a name that is no number."""
         digits = self.name.removeprefix("g")
         return int(digits) if digits.isdecimal() else None
+
+
+def index_key(home: NodeHome) -> AtRestKey:
+    """Return the key this node's indexes are sealed with; made when the first one is. Raises ConfigError or TrustError.
+
+    A lost key costs an import: nothing but the registry's own encodings is sealed with it.
+    """
+    path = home.index_secret
+    if not path.exists():
+        make_private_folder(path.parent)
+        with suppress(ConfigError):  # an import and a server may both be the first
+            write_atomic(path, secrets.token_hex(KEY_BYTES).encode("ascii") + b"\n")
+    try:
+        return AtRestKey(bytes.fromhex(read_private(path, limit=256).decode("ascii", errors="replace")))
+    except (ValueError, SchemaError):
+        raise ConfigError(
+            f"{path} is not {KEY_BYTES} bytes in hexadecimal",
+            hint="restore it; or remove it and import the registry again",
+        ) from None
 
 
 class Generations:
@@ -120,18 +143,21 @@ class Generations:
         """Make every epoch's published generation answer; return one that cannot be used, and why."""
         self._seen = self._state()
         keys = self._keys()
+        at_rest = index_key(self._home)
         failure: tuple[str, MatchingError | OSError] | None = None
         published: dict[int, str] = {}
         for name in linked(self._home, keys):
             try:
-                epoch = Manifest.read(self._home.generations / name).epoch
+                epoch = Manifest.read(self._home.generations / name, at_rest).epoch
                 if epoch in published:
                     continue
                 published[epoch] = name
                 known = self._by_epoch.get(epoch)
                 if epoch not in keys or (known is not None and known.name == name):
                     continue
-                index = EncodedIndex.open(self._home.generations / name, *keys[epoch].identity, keys[epoch].check)
+                index = EncodedIndex.open(
+                    self._home.generations / name, *keys[epoch].identity, keys[epoch].check, at_rest
+                )
             except (MatchingError, OSError) as error:
                 failure = name, error
                 continue
@@ -142,7 +168,7 @@ class Generations:
         if failure is None and published and not self._by_epoch:
             epoch, name = next(iter(published.items()))
             asked_in = next(iter(keys.values()))
-            theirs = describe(bytes.fromhex(Manifest.read(self._home.generations / name).fingerprint), epoch)
+            theirs = describe(bytes.fromhex(Manifest.read(self._home.generations / name, at_rest).fingerprint), epoch)
             failure = name, SchemaMismatchError(ours=describe(*asked_in.identity), theirs=theirs)
         return failure
 
@@ -156,6 +182,7 @@ class Generations:
     def _close_if_unused(self, generation: Generation) -> None:
         if generation.leases == 0 and generation not in self._by_epoch.values():
             generation.index.close()
+            _log.info("generation_closed", generation=generation.name)
 
 
 def linked(home: NodeHome, epochs: Iterable[int]) -> tuple[str, ...]:

@@ -53,6 +53,11 @@ class NodeHome:
         return self.root / "secrets" / "cases.key"
 
     @property
+    def index_secret(self) -> Path:
+        """Key the indexes are sealed with, 32 bytes as hex (0600); never leaves the node."""
+        return self.root / "secrets" / "index.key"
+
+    @property
     def generations(self) -> Path:
         """Encoded indexes, one folder per generation (g000001, ...)."""
         return self.root / "generations"

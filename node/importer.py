@@ -23,6 +23,7 @@ import numpy as np
 from matching.index import IndexBuilder, Manifest
 from node.errors import BusyError, ImportRejectedError, StoreError
 from node.files import PRIVATE, make_private_folder, sync_folder
+from node.generation import index_key
 from node.mapping import RECORD_ID, to_records
 from node.sources import BrokenRow
 
@@ -110,7 +111,7 @@ def import_registry(
         name = _next_name(home)
         with _RejectFile(home, name, now) as rejects:
             staging = home.generations / f"{_STAGING}{secrets.token_hex(8)}"
-            builder = IndexBuilder(staging, keys)
+            builder = IndexBuilder(staging, keys, at_rest=index_key(home))
             try:
                 tally = _Tally(rejects, max_rejects)
                 for batch in source.batches(mapping.wanted(), batch_rows):
@@ -350,4 +351,4 @@ def current_manifest(home: NodeHome) -> tuple[str, Manifest] | None:
         name = home.current.readlink().name
     except FileNotFoundError:
         return None
-    return name, Manifest.read(home.generations / name)
+    return name, Manifest.read(home.generations / name, index_key(home))

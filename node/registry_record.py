@@ -16,6 +16,7 @@ from matching.schema import PERSON_SCHEMA, FieldKind
 from node.epoch import read_epoch_secret
 from node.errors import ConfigError, NodeError
 from node.files import make_private_folder
+from node.generation import index_key
 from node.importer import LOOKUP
 from node.mapping import RECORD_ID, to_records
 from node.sources import DatabaseSource
@@ -102,22 +103,23 @@ def changed_fields(
     encoded once more, in a folder that is removed again.
     """
     try:
-        epoch = Manifest.read(home.generations / generation).epoch
+        epoch = Manifest.read(home.generations / generation, index_key(home)).epoch
         keys = FieldKeys.derive(read_epoch_secret(home.epoch_secret(epoch)), PERSON_SCHEMA, epoch)
     except (MatchingError, NodeError, OSError):
         return None
     folder = home.generations / f"{LOOKUP}{secrets.token_hex(8)}"
     make_private_folder(home.generations)
-    builder = IndexBuilder(folder, keys)
+    at_rest = index_key(home)
+    builder = IndexBuilder(folder, keys, at_rest=at_rest)
     try:
-        with EncodedIndex.open(home.generations / generation, *keys.identity, keys.check) as then:
+        with EncodedIndex.open(home.generations / generation, *keys.identity, keys.check, at_rest) as then:
             if row >= then.size or then.record_id(row) != record.encodable.record_ids[0]:
                 return None
             issues = builder.add(record.encodable)
             if any(issue.rejected for issue in issues):  # nobody could be encoded from it now, and somebody was then
                 return tuple(issue.field for issue in issues if issue.rejected)
             builder.finish(now, 1)
-            with EncodedIndex.open(folder, *keys.identity, keys.check) as current:
+            with EncodedIndex.open(folder, *keys.identity, keys.check, at_rest) as current:
                 fields = enumerate(keys.schema.fields)
                 return tuple(
                     spec.name for f, spec in fields if _known(then, row, f, spec) != _known(current, 0, f, spec)

@@ -27,6 +27,7 @@ from matching.question import Client, EncodedQuery
 from matching.schema import PERSON_SCHEMA
 from node.config import make_config, write_config
 from node.files import write_atomic
+from node.generation import index_key
 from node.home import NodeHome
 from node.messages import Purpose, QuestionHeader
 from node.pki.authority import Authority
@@ -151,7 +152,7 @@ class Node:
 
     def build(self, persons: Sequence[Person], generation: str, *, epoch: int = 1) -> Path:
         self.home.generations.mkdir(exist_ok=True)
-        builder = IndexBuilder(self.home.generations / generation, self.keys(epoch))
+        builder = IndexBuilder(self.home.generations / generation, self.keys(epoch), at_rest=index_key(self.home))
         columns = {}
         for name in PERSON_SCHEMA.field_names:
             values: list[str | None] = [person.get(name) for person in persons]

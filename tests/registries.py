@@ -11,6 +11,7 @@ from matching.index import EncodedIndex
 from matching.schema import PERSON_SCHEMA
 from node.config import load_config
 from node.epoch import import_keys
+from node.generation import index_key
 from node.home import NodeHome
 from node.importer import import_registry
 from node.mapping import ColumnMap, guess_mapping
@@ -61,7 +62,7 @@ class Desk:
             )
 
     def index(self) -> EncodedIndex:
-        return EncodedIndex.open(self.home.current, PERSON_SCHEMA.fingerprint, 1)
+        return EncodedIndex.open(self.home.current, PERSON_SCHEMA.fingerprint, 1, at_rest=index_key(self.home))
 
     def answering(self) -> tuple[str, list[str]]:
         """The generation that answers and the record ids in it; every byte of it is checked."""

@@ -204,15 +204,16 @@ def _advice(report: ImportReport) -> Iterator[str]:
 def status(home: NodeHome, *, as_json: bool) -> None:
     """Show the generation that answers."""
     from matching.schema import PERSON_SCHEMA  # noqa: PLC0415
+    from node.epoch import epoch_asked_in  # noqa: PLC0415
     from node.importer import current_manifest  # noqa: PLC0415
 
-    config = load_config(home)
     found = current_manifest(home)
     if found is None:
         click.echo(json.dumps({"generation": None}) if as_json else "no registry imported yet")
         return
     name, manifest = found
-    fits = (manifest.fingerprint, manifest.epoch) == (PERSON_SCHEMA.fingerprint.hex(), config.key_epoch)
+    epoch = epoch_asked_in(home, load_config(home))
+    fits = (manifest.fingerprint, manifest.epoch) == (PERSON_SCHEMA.fingerprint.hex(), epoch)
     if as_json:
         facts = {
             "generation": name,
@@ -230,5 +231,5 @@ def status(home: NodeHome, *, as_json: bool) -> None:
     if not fits:
         click.echo(
             f"not usable: this node works with schema {PERSON_SCHEMA.fingerprint.hex()[:16]}, key epoch "
-            f"{config.key_epoch}; import the registry again"
+            f"{epoch}; import the registry again"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from matching.at_rest import AtRestKey
 from matching.errors import IndexDamagedError, SchemaError, SchemaMismatchError
 from matching.index import MANIFEST, EncodedIndex, IndexBuilder, Manifest, RowIssue
 from matching.keys import FieldKeys
@@ -189,3 +190,72 @@ def test_many_names_outgrow_the_first_interning_table(tmp_path: Path) -> None:
     index, _ = build(tmp_path / "g", rows, size=7000)
     assert len(np.unique(index.array("rows")[:, 0])) == len(set(names))
     assert index.array("name.counts").sum() == len(names)
+
+
+SEAL = AtRestKey(bytes(range(32)))
+
+
+def sealed(folder: Path, key: AtRestKey = SEAL) -> EncodedIndex:
+    return EncodedIndex.open(folder, *KEYS.identity, KEYS.check, at_rest=key)
+
+
+@pytest.fixture
+def sealed_folder(tmp_path: Path) -> Path:
+    builder = IndexBuilder(tmp_path / "sealed", KEYS, at_rest=SEAL)
+    builder.add(batch(crowd(200)))
+    builder.finish(NOW, 200)
+    return tmp_path / "sealed"
+
+
+def test_a_sealed_index_holds_what_an_open_one_does_and_shows_none_of_it(tmp_path: Path, sealed_folder: Path) -> None:
+    builder = IndexBuilder(tmp_path / "open", KEYS)
+    builder.add(batch(crowd(200)))
+    builder.finish(NOW, 200)
+    with EncodedIndex.open(tmp_path / "open", *KEYS.identity) as plain, sealed(sealed_folder) as index:
+        assert sorted(index.manifest.files) == sorted(plain.manifest.files)
+        for name in plain.manifest.files:
+            assert np.array_equal(index.array(name), plain.array(name))
+            assert not index.array(name).flags.writeable
+            lying = (sealed_folder / name).read_bytes()
+            block = plain.array(name).tobytes()[:32]
+            assert len(block) < 16 or block not in lying
+        index.verify(sealed_folder)
+
+
+def test_every_changed_byte_of_a_sealed_index_is_found(sealed_folder: Path) -> None:
+    for path in sorted(sealed_folder.iterdir()):
+        whole = path.read_bytes()
+        for place in {0, len(whole) // 2, len(whole) - 1} if whole else ():
+            changed = bytearray(whole)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            with pytest.raises(IndexDamagedError):
+                sealed(sealed_folder)
+        path.write_bytes(whole[:-2] if whole else b"x")
+        with pytest.raises(IndexDamagedError):
+            sealed(sealed_folder)
+        path.write_bytes(whole)
+    sealed(sealed_folder).close()
+
+
+def test_a_sealed_index_needs_its_own_nodes_key_and_an_open_one_is_not_taken_for_it(
+    tmp_path: Path, sealed_folder: Path
+) -> None:
+    with pytest.raises(IndexDamagedError, match="another node's key"):
+        sealed(sealed_folder, AtRestKey(bytes(range(1, 33))))
+    with pytest.raises(IndexDamagedError, match="no key to it"):
+        EncodedIndex.open(sealed_folder, *KEYS.identity)
+    builder = IndexBuilder(tmp_path / "open", KEYS)
+    builder.add(batch(crowd(200)))
+    builder.finish(NOW, 200)
+    with pytest.raises(IndexDamagedError, match="lies open"):
+        sealed(tmp_path / "open")
+
+
+def test_files_of_two_sealed_generations_cannot_be_mixed(tmp_path: Path, sealed_folder: Path) -> None:
+    builder = IndexBuilder(tmp_path / "other", KEYS, at_rest=SEAL)
+    builder.add(batch(crowd(200)))
+    builder.finish(NOW, 200)
+    (sealed_folder / "rows").write_bytes((tmp_path / "other" / "rows").read_bytes())
+    with pytest.raises(IndexDamagedError, match="rows"):
+        sealed(sealed_folder)

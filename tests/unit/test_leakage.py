@@ -14,6 +14,7 @@ from benchmarks import leakage
 from benchmarks.leakage import Finding, Guess, Target
 from benchmarks.match import bench_keys, build_indexes, open_indexes
 from benchmarks.populations import generate
+from matching.at_rest import AtRestKey
 from matching.keys import FieldKeys
 from matching.schema import PERSON_SCHEMA
 from node.cli.main import cli
@@ -31,16 +32,25 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder, keys = tmp_path_factory.mktemp("stolen"), bench_keys()
     population = generate(PERSONS, 60, "base", 1, provinces=(leakage.PROVINCE,))
     public = generate(PERSONS, 0, "base", 2, provinces=(leakage.PROVINCE,))
-    build_indexes(population.registry, folder, keys, NOW)
-    with open_indexes(folder, keys) as indexes:
-        yield Target(population, public, indexes[leakage.PROVINCE], keys)
+    build_indexes(population.registry, folder / "open", keys, NOW)
+    build_indexes(population.registry, folder / "sealed", keys, NOW, at_rest=AtRestKey(bytes(range(32))))
+    with open_indexes(folder / "open", keys) as indexes:
+        yield Target(population, public, indexes[leakage.PROVINCE], keys, folder / "sealed" / leakage.PROVINCE)
 
 
 def by_name(found: list[Finding]) -> dict[str, float]:
     return {finding.what: finding.value for finding in found}
 
 
-def test_a_thief_without_the_key_reads_most_names(target: Target) -> None:
+def test_a_thief_of_the_files_learns_sizes_alone(target: Target) -> None:
+    found = by_name(leakage.thief_of_files(target))
+    assert found["persons registered, from the manifest"] == PERSONS
+    assert found["blocks of 16 bytes that occur twice: what frequency attacks live on"] == 0
+    opened = leakage.thief_of_files(replace(target, files=target.files.parents[1] / "open" / leakage.PROVINCE))
+    assert by_name(opened)["blocks of 16 bytes that occur twice: what frequency attacks live on"] > 0
+
+
+def test_a_thief_of_an_opened_index_reads_most_names(target: Target) -> None:
     """A law of this design, not a fault of the test: should this ever fail, the threat model has become too dark."""
     stolen, public = leakage.steal(target.index), leakage.public_names()
     truth = leakage.true_spellings(target, stolen)
@@ -110,7 +120,8 @@ def test_the_command_writes_what_it_shows(tmp_path: Path) -> None:
     assert (found["persons"], found["seed"]) == (500, 1)
     assert {each["attacker"] for each in found["findings"]} == {
         "listener outside TLS",
-        "thief of an index",
+        "thief of an index's files",
+        "thief of an opened index",
         "key holder",
         "curious member",
     }
