@@ -7,6 +7,7 @@ too, and goes into a second file of the same form, to be kept in another place.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import secrets as chance
@@ -213,14 +214,16 @@ def _extract(path: Path, folder: Path, kind: str) -> Manifest:
 def _extract_stream(stream: IO[bytes], folder: Path | None, kind: str) -> Manifest:
     """Check every file of an archive; with a folder, put them there. Nothing but plain files, nowhere but inside."""
     try:
-        with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        with gzip.GzipFile(fileobj=stream) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
             members = iter(archive)
             manifest = _manifest(archive, next(members, None))
             if manifest.kind != kind:
                 raise ConfigError(f"this is a backup of a node's {manifest.kind}, not of its {kind}")
             _check_files(archive, members, manifest, folder)
+            while plain.read(1 << 20):  # tar ends before the file does: what is cut off in its padding is not whole
+                pass
             return manifest
-    except (tarfile.TarError, EOFError, ValueError, zlib.error):
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, ValueError, zlib.error):
         raise ConfigError("the backup is not a whole file", hint=_BROKEN) from None
 
 
