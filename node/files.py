@@ -129,6 +129,17 @@ def make_private_folder(path: Path) -> None:
             sync_folder(path.parent)
 
 
+def overwrite(path: Path) -> None:
+    """Replace a file's bytes by zeros of the same length, on the disk. Raises StoreError.
+
+    An SSD, a copying file system or a backup may keep the old bytes elsewhere all the same: that is what an encrypted
+    disk is for.
+    """
+    with _os_errors(path, "overwritten"), path.open("r+b", buffering=0) as file:
+        file.write(bytes(os.fstat(file.fileno()).st_size))
+        os.fsync(file.fileno())
+
+
 def sync_folder(path: Path) -> None:
     """Put a folder's own entries on the disk: without it, a rename may be lost with the power."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

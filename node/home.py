@@ -43,6 +43,11 @@ class NodeHome:
         return self.root / "secrets" / f"epoch-{epoch}.key"
 
     @property
+    def secrets(self) -> Path:
+        """Folder of every secret that is not a certificate's key (0700)."""
+        return self.root / "secrets"
+
+    @property
     def operator_secret(self) -> Path:
         """Key of the operators' pseudonyms, 32 bytes as hex (0600); never leaves the node."""
         return self.root / "secrets" / "operators.key"

@@ -1,18 +1,10 @@
-"""From a registry to the generation that answers: read, encode, publish in one atomic step.
-
-Order of writes: staging folder, arrays, manifest (each synced) -> rename to its generation's name -> sync the folder
--> replace the link `current` -> sync again. Killed between any two of them, questions see the old generation, and the
-next import clears what was left.
-"""
+"""From a registry to the generation that answers: read, encode, publish in one atomic step."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import re
 import secrets
-import shutil
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +12,12 @@ from typing import TYPE_CHECKING, Final, Self, TextIO
 
 import numpy as np
 
-from matching.index import IndexBuilder, Manifest
-from node.errors import BusyError, ImportRejectedError, StoreError
-from node.files import PRIVATE, make_private_folder, sync_folder
+from matching.index import IndexBuilder
+from node.errors import ImportRejectedError, StoreError
+from node.files import PRIVATE, make_private_folder
 from node.generation import index_key
 from node.mapping import RECORD_ID, to_records
+from node.publishing import STAGING, import_lock, next_name, publish, remove_leftovers, remove_old
 from node.sources import BrokenRow
 
 if TYPE_CHECKING:
@@ -42,11 +35,6 @@ MAX_REJECTS: Final = 0.05  # of the rows; more, and the mapping or the file is w
 JUDGED_FROM_ROWS: Final = 1000  # fewer rows say too little to stop before the end
 BATCH_ROWS: Final = 50_000
 IGNORED_LISTED: Final = 100_000  # lines of the reject file spent on values that merely count as missing
-GENERATIONS_KEPT: Final = 2  # the one that answers and the one before it
-_GENERATION: Final = re.compile(r"g(\d{6,})")
-_STAGING: Final = ".staging-"
-_NEW_LINK: Final = ".current-"
-LOOKUP: Final = ".lookup-"  # one person's record encoded again, see node/registry_record.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +93,12 @@ def import_registry(
     answered before still does.
     """
     mapping.check(source.columns)
-    with _disk_errors(home.root), _import_lock(home):
+    with _disk_errors(home.root), import_lock(home):
         make_private_folder(home.generations)
-        _remove_leftovers(home)
-        name = _next_name(home)
+        remove_leftovers(home)
+        name = next_name(home)
         with _RejectFile(home, name, now) as rejects:
-            staging = home.generations / f"{_STAGING}{secrets.token_hex(8)}"
+            staging = home.generations / f"{STAGING}{secrets.token_hex(8)}"
             builder = IndexBuilder(staging, keys, at_rest=index_key(home))
             try:
                 tally = _Tally(rejects, max_rejects)
@@ -120,11 +108,11 @@ def import_registry(
                     tally.judge(at_end=False)
                 tally.judge(at_end=True)
                 manifest = builder.finish(now, tally.rows)
-                _publish(home, staging, name)
+                publish(home, staging, name, keys.epoch)
             except BaseException:
                 builder.abandon()
                 raise
-        _remove_old(home)
+        remove_old(home)
     notes = list(source.notes)
     if RECORD_ID not in mapping.columns:
         notes.append(
@@ -262,70 +250,6 @@ class _RejectFile:
             self._file.flush()
 
 
-# --- generations ----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _import_lock(home: NodeHome) -> Iterator[None]:
-    """Hold the one lock of imports; the system gives it back when the process ends, however it ends."""
-    descriptor = os.open(home.import_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                "another import is running in this node's folder", hint="wait until it ends, then start again"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _numbered(home: NodeHome) -> dict[int, Path]:
-    return {int(match[1]): path for path in home.generations.iterdir() if (match := _GENERATION.fullmatch(path.name))}
-
-
-def _current_number(home: NodeHome) -> int | None:
-    try:
-        match = _GENERATION.fullmatch(home.current.readlink().name)
-    except FileNotFoundError:
-        return None
-    return int(match[1]) if match else None
-
-
-def _next_name(home: NodeHome) -> str:
-    return f"g{max([*_numbered(home), _current_number(home) or 0]) + 1:06d}"
-
-
-def _remove_leftovers(home: NodeHome) -> None:
-    """Remove what killed imports left: staging folders, half-made links, generations that were never published."""
-    for path in home.generations.iterdir():
-        if path.name.startswith((_STAGING, LOOKUP)):
-            shutil.rmtree(path)
-        elif path.name.startswith(_NEW_LINK):
-            path.unlink()
-    current = _current_number(home) or 0
-    for number, path in _numbered(home).items():
-        if number > current:
-            shutil.rmtree(path)
-
-
-def _publish(home: NodeHome, staging: Path, name: str) -> None:
-    """Give the finished folder its name and let `current` point at it. `staging` is durable already."""
-    staging.rename(home.generations / name)
-    sync_folder(home.generations)
-    link = home.generations / f"{_NEW_LINK}{secrets.token_hex(8)}"
-    link.symlink_to(name)
-    link.replace(home.current)
-    sync_folder(home.generations)
-
-
-def _remove_old(home: NodeHome) -> None:
-    """Keep the generation that answers and the one before it. A node that has an older one open keeps its maps."""
-    for number in sorted(_numbered(home))[:-GENERATIONS_KEPT]:
-        shutil.rmtree(_numbered(home)[number])
-
-
 @contextmanager
 def _disk_errors(root: Path) -> Iterator[None]:
     """Say what the disk refused; readers have already turned the source's own errors into theirs."""
@@ -343,12 +267,3 @@ def _disk_errors(root: Path) -> Iterator[None]:
         raise StoreError(
             f"the import could not write to {root}: {error.strerror}", hint=f"{hint}; the old generation still answers"
         ) from error
-
-
-def current_manifest(home: NodeHome) -> tuple[str, Manifest] | None:
-    """Return the published generation's name and manifest; None before the first import. Raises IndexDamagedError."""
-    try:
-        name = home.current.readlink().name
-    except FileNotFoundError:
-        return None
-    return name, Manifest.read(home.generations / name, index_key(home))

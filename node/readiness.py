@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from node.changeover import probe_epochs
 from node.errors import CertificateExpiredError, NodeError
 from node.service import NO_REGISTRY
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing a node needs; problem: why it is not well, None when it is."""
+    """One thing a node needs; problem: why it is not well, None when it is. note: what is yet to come, and harmless."""
 
     name: str
     problem: str | None
+    note: str | None = None
 
 
 def probe(runtime: NodeRuntime) -> tuple[Probe, ...]:
@@ -32,7 +34,7 @@ def probe(runtime: NodeRuntime) -> tuple[Probe, ...]:
         "certificate": _certificate,
         "membership": _membership,
     }
-    return tuple(Probe(name, _problem(check, runtime)) for name, check in checks.items())
+    return (*(Probe(name, _problem(check, runtime)) for name, check in checks.items()), _epochs(runtime))
 
 
 def _problem(check: Callable[[NodeRuntime], str | None], runtime: NodeRuntime) -> str | None:
@@ -61,6 +63,13 @@ def _registry(runtime: NodeRuntime) -> str | None:
     if runtime.generations.problem is not None:
         return runtime.generations.problem
     return None if runtime.generations.current else NO_REGISTRY
+
+
+def _epochs(runtime: NodeRuntime) -> Probe:
+    try:
+        return Probe("epochs", *probe_epochs(runtime))
+    except NodeError as error:
+        return Probe("epochs", str(error))
 
 
 def _certificate(runtime: NodeRuntime) -> str | None:

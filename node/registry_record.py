@@ -17,8 +17,8 @@ from node.epoch import read_epoch_secret
 from node.errors import ConfigError, NodeError
 from node.files import make_private_folder
 from node.generation import index_key
-from node.importer import LOOKUP
 from node.mapping import RECORD_ID, to_records
+from node.publishing import LOOKUP
 from node.sources import DatabaseSource
 
 if TYPE_CHECKING:

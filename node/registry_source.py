@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from node.config import complaints
 from node.errors import ConfigError
 from node.files import PRIVATE, read_private, write_atomic
+from node.importer import MAX_REJECTS
 from node.mapping import ColumnMap  # noqa: TC001 - pydantic reads the annotation at run time
 from node.sources import open_source
 
@@ -39,6 +40,8 @@ class RegistrySource(BaseModel):
     table: str | None = None
     query: str | None = Field(default=None, repr=False)
     header_row: int | None = None
+    max_rejects: Annotated[float, Field(ge=0, le=1)] = MAX_REJECTS
+    """Share of rows that the import was allowed to reject."""
     file_bytes: Annotated[int, Field(ge=0)] | None = None
     """Size of the file, none for a database."""
     file_changed_ns: int | None = None
@@ -73,6 +76,7 @@ def remember(
     table: str | None = None,
     query: str | None = None,
     header_row: int | None = None,
+    max_rejects: float = MAX_REJECTS,
 ) -> None:
     """Write down what `generation` was imported from (0600). Raises StoreError."""
     place = source if "://" in source else str(Path(source).absolute())
@@ -85,6 +89,7 @@ def remember(
         table=table,
         query=query,
         header_row=header_row,
+        max_rejects=max_rejects,
         file_bytes=size,
         file_changed_ns=changed,
     )

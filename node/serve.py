@@ -14,6 +14,7 @@ import structlog
 from matching.encoding import encode_client
 from matching.question import Client
 from matching.search import search
+from node.changeover import Changeover
 from node.desk import make_desk, make_followup
 from node.errors import BusyError, ConfigError
 from node.gossip import Gossip
@@ -66,6 +67,8 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         stack.push_async_callback(_end, looking)
         followup = asyncio.create_task(make_followup(runtime, desk).run())
         stack.push_async_callback(_end, followup)
+        changeover = Changeover(runtime)
+        stack.push_async_callback(changeover.close)
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
@@ -77,6 +80,7 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
             if latest != probes:
                 _log.info("readiness", **{each.name: each.problem or "ok" for each in latest})
             probes = latest
+            await changeover.look()
             await _wait(stopping, PROBE_EVERY_S)
         _log.info("stopping")
         await server.set_ready(ready=False)

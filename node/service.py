@@ -16,6 +16,7 @@ import structlog
 
 from matching.clerical import clerical_candidates
 from matching.question import HANDLE_BYTES, EncodedQuery, NameQuery
+from matching.schema import describe
 from matching.search import search
 from node.errors import AccessDeniedError, StoreError
 from node.messages import (
@@ -205,10 +206,18 @@ class AnsweringService:
         patience.check()
         if (refused := refusal(caller, question, self._now())) is not None:
             return refused
-        if generation is None:
-            return Unavailable(NO_REGISTRY)
         assert isinstance(question.content, EncodedQuery)
+        if generation is None:
+            return self._without_index(question.content)
         return too_little(question.content)
+
+    def _without_index(self, query: EncodedQuery) -> Refused | Unavailable:
+        """Say that there is no index in the question's epoch: with one in another, the asker may ask in that."""
+        others = self._generations.epochs
+        if not others:
+            return Unavailable(NO_REGISTRY)
+        ours, theirs = describe(query.fingerprint, *sorted(others)), describe(query.fingerprint, query.epoch)
+        return Refused(RefusalReason.SCHEMA_MISMATCH, f"we encode by {ours}, the question by {theirs}")
 
     def _search(
         self, caller: str, question: ReceivedQuestion, generation: Generation | None, patience: _Patience

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -20,10 +21,12 @@ from node.config import load_config
 from node.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from node.config import NodeConfig
     from node.home import NodeHome
     from node.importer import ImportReport
+    from node.importer import Progress as ImportProgress
     from node.mapping import ColumnMap
     from node.sources import Source
 
@@ -107,7 +110,6 @@ def import_(  # noqa: PLR0917 - one parameter per option
             return
         started = time.monotonic()
         with _bar() as bar:
-            task = bar.add_task("", total=None, rejected=0, rows=0)
             report = import_registry(
                 home,
                 keys,
@@ -116,7 +118,7 @@ def import_(  # noqa: PLR0917 - one parameter per option
                 datetime.now(UTC),
                 max_rejects=max_rejects,
                 batch_rows=batch,
-                progress=lambda p: bar.update(task, completed=p.done, total=p.total, rows=p.rows, rejected=p.rejected),
+                progress=_shown_on(bar),
             )
     remember(
         home,
@@ -127,6 +129,7 @@ def import_(  # noqa: PLR0917 - one parameter per option
         table=table,
         query=query,
         header_row=header_row,
+        max_rejects=max_rejects,
     )
     _print_report(report, time.monotonic() - started)
 
@@ -174,6 +177,11 @@ def _bar() -> Progress:
     )
 
 
+def _shown_on(bar: Progress) -> Callable[[ImportProgress], None]:
+    task = bar.add_task("", total=None, rejected=0, rows=0)
+    return lambda p: bar.update(task, completed=p.done, total=p.total, rows=p.rows, rejected=p.rejected)
+
+
 def _print_report(report: ImportReport, seconds: float) -> None:
     click.echo(f"{report.generation} answers from now on: {report.persons:,} persons")
     click.echo(
@@ -200,20 +208,54 @@ def _advice(report: ImportReport) -> Iterator[str]:
 
 @registry.command()
 @home_option
+@click.option(
+    "--epoch", type=click.IntRange(min=1), metavar="N", help="Only this epoch; default: every one that is due."
+)
+@click.option("--background", is_flag=True, help="At the lowest priority, as a serving node starts it by itself.")
+def reencode(home: NodeHome, epoch: int | None, *, background: bool) -> None:
+    """Read the registry again from where it was imported, and encode it into the epochs that have no index of it yet.
+
+    A serving node does this by itself. Questions go on being answered from what is there.
+    """
+    from node.epoch import Keyring, installed_membership  # noqa: PLC0415
+    from node.reencoding import indexes  # noqa: PLC0415
+    from node.reencoding import reencode as run  # noqa: PLC0415
+
+    if background:
+        os.nice(19)
+    keyring = Keyring(home, load_config(home), lambda: installed_membership(home))
+    if epoch is not None and epoch not in keyring.keys:
+        raise keyring.problems.get(epoch) or ConfigError(
+            f"epoch {epoch} is not valid", hint="`pulang epoch status` says which ones are"
+        )
+    due = [index.epoch for index in indexes(home, keyring.keys) if index.is_due]
+    for number in due if epoch is None else [epoch]:
+        started = time.monotonic()
+        with _bar() as bar:
+            report = run(home, keyring.keys[number], datetime.now(UTC), _shown_on(bar))
+        click.echo(f"epoch {number}:")
+        _print_report(report, time.monotonic() - started)
+    if not due and epoch is None:
+        click.echo("nothing to do: every valid epoch whose secret is here has an index of the last import")
+
+
+@registry.command()
+@home_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(home: NodeHome, *, as_json: bool) -> None:
-    """Show the generation that answers."""
+    """Show the generation that answers, and that of the other valid epoch if there is one."""
     from matching.schema import PERSON_SCHEMA  # noqa: PLC0415
-    from node.epoch import epoch_asked_in  # noqa: PLC0415
-    from node.importer import current_manifest  # noqa: PLC0415
+    from node.publishing import published  # noqa: PLC0415
 
-    found = current_manifest(home)
-    if found is None:
+    config = load_config(home)
+    found = published(home) if home.generations.is_dir() else {}
+    if not found:
         click.echo(json.dumps({"generation": None}) if as_json else "no registry imported yet")
         return
-    name, manifest = found
-    epoch = epoch_asked_in(home, load_config(home))
-    fits = (manifest.fingerprint, manifest.epoch) == (PERSON_SCHEMA.fingerprint.hex(), epoch)
+    asked_in = _valid_epochs(home, config)
+    epoch = next((number for number in asked_in if number in found), next(iter(found)))
+    name, manifest = found[epoch]
+    fits = manifest.fingerprint == PERSON_SCHEMA.fingerprint.hex() and epoch in asked_in
     if as_json:
         facts = {
             "generation": name,
@@ -223,13 +265,27 @@ def status(home: NodeHome, *, as_json: bool) -> None:
             "schema_fingerprint": manifest.fingerprint,
             "key_epoch": manifest.epoch,
             "usable": fits,
+            "epochs": {str(number): each for number, (each, _) in sorted(found.items())},
         }
         click.echo(json.dumps(facts))
         return
-    click.echo(f"{name}: {manifest.persons:,} persons of {manifest.source_rows:,} rows")
-    click.echo(f"built {manifest.built_at}, schema {manifest.fingerprint[:16]}, key epoch {manifest.epoch}")
+    for number in sorted(found, key=lambda number: number != epoch):
+        name, manifest = found[number]
+        click.echo(f"{name}: {manifest.persons:,} persons of {manifest.source_rows:,} rows")
+        click.echo(f"built {manifest.built_at}, schema {manifest.fingerprint[:16]}, key epoch {manifest.epoch}")
     if not fits:
         click.echo(
             f"not usable: this node works with schema {PERSON_SCHEMA.fingerprint.hex()[:16]}, key epoch "
-            f"{epoch}; import the registry again"
+            f"{' or '.join(map(str, asked_in))}; import the registry again"
         )
+
+
+def _valid_epochs(home: NodeHome, config: NodeConfig) -> tuple[int, ...]:
+    """Return the epochs that count here, the active one first."""
+    from node.epoch import FIRST_EPOCH, installed_membership  # noqa: PLC0415
+
+    if not home.membership.exists():
+        return (config.key_epoch or FIRST_EPOCH,)
+    membership = installed_membership(home)
+    active = membership.active_epoch.number
+    return (active, *(epoch.number for epoch in membership.valid_epochs if epoch.number != active))

@@ -120,6 +120,8 @@ def _print_status(runtime: NodeRuntime, probes: tuple[Probe, ...], state: str) -
     for each in probes:
         if each.problem:
             click.echo(f"problem      {each.name}: {each.problem}")
+        elif each.note:
+            click.echo(f"note         {each.name}: {each.note}")
 
 
 def _ready_line(runtime: NodeRuntime) -> str:

@@ -222,9 +222,7 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
     async def Ask(self, request: exchange_pb2.AskRequest, context: _Context) -> exchange_pb2.AskResponse:  # noqa: ARG002, N802
         """Answer one stage of one question."""
         call, runtime = _call.get(), self._runtime
-        # Before the first import there is no index in any epoch: then the keys alone say what could be answered.
-        epochs = runtime.generations.epochs or frozenset(runtime.keyring.keys)
-        question = read_question(request, call.request_sha256, PERSON_SCHEMA, epochs)
+        question = read_question(request, call.request_sha256, PERSON_SCHEMA, runtime.keyring.keys)
         answer = await runtime.service.answer(call.member.code, question, time_left_s=call.time_left_s)
         return write_answer(
             answer,

@@ -169,7 +169,7 @@ def read_question(
 ) -> ReceivedQuestion:
     """Check a question against the contract. What breaks it, or was made under another schema, becomes a Refused.
 
-    epochs: those it can be answered in.
+    epochs: those whose keys this node has.
     """
     identity: tuple[bytes, int] | None = None
     header: QuestionHeader | None = None
