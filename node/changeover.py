@@ -16,7 +16,9 @@ from node.epoch import require_no_contradiction
 from node.errors import EXIT_BUSY, EXIT_OK, BusyError, NodeError
 from node.files import overwrite, sync_folder
 from node.log import log_bug
+from node.pki.epochs import sealed_name, take_in_secret
 from node.pki.membership import EpochState
+from node.pki.refresh import Mirror
 from node.publishing import has_epochs_beside, import_lock, promote, remove_epochs
 from node.reencoding import indexes, is_running, last_reencoding
 from node.reload import stamp
@@ -160,6 +162,7 @@ class Changeover:
         runtime, membership = self._runtime, self._runtime.membership
         if not membership.epochs or runtime.now() >= membership.expires_at:
             return  # an old list of epochs is no reason to destroy anything
+        self._take_in_secrets(membership)
         delete_secrets(runtime.home, membership, runtime.store, runtime.config.province, runtime.now())
         valid = {epoch.number for epoch in membership.epochs}
         if has_epochs_beside(runtime.home, valid):
@@ -171,6 +174,19 @@ class Changeover:
         elif runtime.home.current_of(membership.active_epoch.number).is_symlink():
             with import_lock(runtime.home):
                 promote(runtime.home, membership.active_epoch.number)
+
+    def _take_in_secrets(self, membership: Membership) -> None:
+        """Open the secrets that came sealed to this node beside the directory."""
+        home = self._runtime.home
+        missing = [number for number in self._runtime.keyring.problems if not home.epoch_secret(number).exists()]
+        if not missing or not home.sealing_key.exists():
+            return
+        targets = Mirror(home.tuf).load().contents.targets
+        for number in missing:
+            sealed = targets.get(sealed_name(number, self._runtime.config.province))
+            if sealed is not None:
+                take_in_secret(home, membership, sealed)
+                _log.info("secret_taken_in", epoch=number)
 
     def _is_due(self) -> bool:
         home, keys = self._runtime.home, self._runtime.keyring.keys

@@ -104,11 +104,13 @@ def promote(home: NodeHome, epoch: int) -> bool:
     """
     links = _links(home)
     current, other = links.get(home.current.name), links.get(home.current_of(epoch).name)
-    if other is None or (current is not None and _epoch_of(home, current) == epoch):
+    if other is None:
         return False
-    if current is not None and (was := _epoch_of(home, current)) is not None:
-        _point(home, home.current_of(was), current)
-    _point(home, home.current, other)
+    was = None if current is None else _epoch_of(home, current)
+    if was != epoch:  # else an earlier promotion was killed before its last step
+        if current is not None and was is not None:
+            _point(home, home.current_of(was), current)
+        _point(home, home.current, other)
     home.current_of(epoch).unlink()
     sync_folder(home.generations)
     return True

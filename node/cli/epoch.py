@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from node.cli.options import authority_option, home_option
+from node.cli.options import home_option
 from node.config import load_config
 from node.errors import EXIT_OK, EXIT_UNAVAILABLE, NodeError
 from node.files import PUBLIC, check_free, make_private_folder, read_file, sync_folder, write_atomic
@@ -20,8 +20,7 @@ from node.files import PUBLIC, check_free, make_private_folder, read_file, sync_
 if TYPE_CHECKING:
     from node.changeover import EpochReport
     from node.home import NodeHome
-    from node.pki.authority import Authority
-    from node.pki.membership import Epoch, Membership
+    from node.pki.membership import Membership
 
 FILE: Final = click.Path(path_type=Path)
 
@@ -49,45 +48,26 @@ def key(home: NodeHome, out: Path | None) -> None:
 
 
 @epoch.command()
-@authority_option
+@home_option
 @click.option("--out", required=True, type=FILE, metavar="DIR", help="Folder for the sealed secrets, one per member.")
-def new(authority: Authority, out: Path) -> None:
-    """Prepare the next epoch: make its secret and seal it to every member. Counts for the others once published.
+def new(home: NodeHome, out: Path) -> None:
+    """Make the next epoch's secret and seal it to every member of the directory. Counts once signed and published.
 
-    The secret itself is written nowhere: only the members can open what is in DIR.
+    The secret itself is written nowhere: only the members can open what is in DIR. Any signer's node will do.
     """
     from node.pki.epochs import make_epoch, with_next  # noqa: PLC0415
 
     check_free(out)
-    number = max(each.number for each in authority.epochs()) + 1
-    made, sealed = make_epoch(authority.federation, authority.members(), number)
-    with_next(authority.epochs(), made)  # refused before anything is written
-    _write_folder(out, sealed)
-    _print_stage(authority.set_epochs(lambda epochs: with_next(epochs, made)))
+    membership = _membership(home)
+    number = max(each.number for each in membership.valid_epochs) + 1
+    made, sealed = make_epoch(membership.federation, membership.members, number)
+    with_next(membership.valid_epochs, made)  # refused before anything is written
+    _write_folder(out, {Path(name).name: data for name, data in sealed.items()})
+    click.echo(f"epoch {number}  check value {made.check}")
     click.echo(f"wrote {len(sealed)} sealed secrets to {out}")
-    click.echo("next: pulang federation publish; on every node `pulang federation join` and `pulang epoch install`")
-
-
-@epoch.command()
-@authority_option
-@click.option("--epoch", "number", type=int, required=True, metavar="N", help="The prepared epoch.")
-def activate(authority: Authority, number: int) -> None:
-    """Ask in the prepared epoch from now on; the one before it is still answered. Counts once published."""
-    from node.pki.epochs import with_next_active  # noqa: PLC0415
-
-    _print_stage(authority.set_epochs(lambda epochs: with_next_active(epochs, number)))
-    click.echo("next: pulang federation publish. Retire the old epoch when every node asks in the new one")
-
-
-@epoch.command()
-@authority_option
-@click.option("--epoch", "number", type=int, required=True, metavar="N", help="The old epoch, or a prepared one.")
-def retire(authority: Authority, number: int) -> None:
-    """End an epoch. Once published, every node deletes its secret and its index, and records that."""
-    from node.pki.epochs import without_other  # noqa: PLC0415
-
-    _print_stage(authority.set_epochs(lambda epochs: without_other(epochs, number)))
-    click.echo("next: pulang federation publish; delete the secret's copies in backups too")
+    click.echo(
+        f"next: pulang federation propose epoch --number {number} --check {made.check} --sealed {out}; then sign"
+    )
 
 
 @epoch.command()
@@ -195,9 +175,11 @@ def _key_state(home: NodeHome, membership: Membership) -> str:
 
 
 def _membership(home: NodeHome) -> Membership:
-    from node.pki.membership import load_membership  # noqa: PLC0415
+    from node.epoch import installed_membership  # noqa: PLC0415
 
-    return load_membership(home.membership, home.membership_anchor, datetime.now(UTC))
+    membership = installed_membership(home)
+    membership.check_validity(datetime.now(UTC))
+    return membership
 
 
 def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
@@ -209,11 +191,6 @@ def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
         write_atomic(staging / name, data, mode=PUBLIC)
     staging.rename(folder)
     sync_folder(folder.parent)
-
-
-def _print_stage(epochs: tuple[Epoch, ...]) -> None:
-    for each in epochs:
-        click.echo(f"epoch {each.number}  {each.state:<7} check value {each.check}")
 
 
 def _short(public_hex: str) -> str:

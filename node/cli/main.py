@@ -24,7 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "cert": ("node.cli.cert:cert", "Request, issue, install and inspect certificates."),
     "federation": ("node.cli.federation:federation", "Found a federation and keep its members."),
     "audit": ("node.cli.audit:audit", "Check, read and hand over the audit log."),
-    "epoch": ("node.cli.epoch:epoch", "Change the linkage key: make, take in, activate, retire."),
+    "epoch": ("node.cli.epoch:epoch", "Change the linkage key: make it, take it in, look at it."),
     "bench": ("node.cli.bench:bench", "Populations, match benchmarks and speed."),
     "demo": ("node.cli.demo:demo", "Ten provinces on this machine, thirty clients, their homes."),
 }

@@ -283,8 +283,9 @@ def status(home: NodeHome, *, as_json: bool) -> None:
 def _valid_epochs(home: NodeHome, config: NodeConfig) -> tuple[int, ...]:
     """Return the epochs that count here, the active one first."""
     from node.epoch import FIRST_EPOCH, installed_membership  # noqa: PLC0415
+    from node.pki.refresh import Mirror  # noqa: PLC0415
 
-    if not home.membership.exists():
+    if not Mirror(home.tuf).current.exists():
         return (config.key_epoch or FIRST_EPOCH,)
     membership = installed_membership(home)
     active = membership.active_epoch.number

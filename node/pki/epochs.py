@@ -100,7 +100,8 @@ def with_next(epochs: tuple[Epoch, ...], new: Epoch) -> tuple[Epoch, ...]:
     """Return the stage in which `new` is prepared. Raises ConfigError while a changeover is under way."""
     if len(epochs) != 1:
         raise ConfigError(
-            "two epochs are valid already: one changeover at a time", hint="first `pulang epoch retire` the old one"
+            "two epochs are valid already: one changeover at a time",
+            hint="end the old one: `federation propose epoch --end`",
         )
     if new.number <= epochs[0].number:
         raise ConfigError(f"epoch {new.number} does not follow epoch {epochs[0].number}", hint="numbers only go up")

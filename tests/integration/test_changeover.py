@@ -16,23 +16,22 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from node.epoch import installed_membership
 from node.findings import Concluded
 from node.local_client import LocalRequest, ask_node
 from node.messages import Purpose
 from node.pki.epoch_secrets import ensure_sealing_key
 from node.pki.epochs import make_epoch, sealed_name, take_in_secret, with_next, with_next_active, without_other
-from node.pki.joining import join_federation
-from node.pki.membership import load_membership
+from node.pki.membership import Epoch, EpochState
 from node.publishing import published
 from node.store import open_store
 from tests.asking import REGISTERED, eventually
-from tests.federation import JOKO_AS_SAID, Federation, Node, now
+from tests.federation import JOKO_AS_SAID, Federation, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from node.pki.membership import Membership
     from tests.federation import Person
 
 COLUMNS = ("record_id", "name", "mother_name", "birthplace", "birth_date", "sex")
@@ -62,12 +61,11 @@ class Changing:
     nodes: list[Node]
     sealed: dict[str, bytes] = field(default_factory=dict)
 
-    def publish(self, *nodes: Node) -> Membership:
+    def publish(self, *nodes: Node) -> None:
         """Sign the directory as it stands and let these nodes take it in; by default, all of them."""
-        membership, envelope = self.federation.authority.publish(now())
+        self.federation.publish()
         for node in nodes or self.nodes:
-            join_federation(node.home, envelope, now())
-        return membership
+            self.federation.signing.join(node.home)
 
     def prepare(self, number: int = 2) -> None:
         authority = self.federation.authority
@@ -75,9 +73,7 @@ class Changing:
         authority.set_epochs(lambda epochs: with_next(epochs, made))
 
     def install(self, node: Node, number: int = 2) -> None:
-        home = node.home
-        membership = load_membership(home.membership, home.membership_anchor, now())
-        take_in_secret(home, membership, self.sealed[sealed_name(number, node.code)])
+        take_in_secret(node.home, installed_membership(node.home), self.sealed[sealed_name(number, node.code)])
 
     def activate(self, number: int = 2) -> None:
         self.federation.authority.set_epochs(lambda epochs: with_next_active(epochs, number))
@@ -346,47 +342,36 @@ def status_of(node: Node) -> dict[str, Any]:
     return found
 
 
-def test_the_whole_life_of_an_epoch_by_commands(tmp_path: Path) -> None:
+def test_an_epochs_secret_by_commands_from_its_making_to_its_end(tmp_path: Path) -> None:
     made = make_changing(tmp_path, {"33": [{"record_id": "1", "name": "Siti"}]})
     (node,) = made.nodes
-    home, authority = ("--home", str(node.home.root)), ("--authority", str(made.federation.authority.folder))
+    home, out = ("--home", str(node.home.root)), tmp_path / "sealed"
 
     def run(*words: str) -> str:
         done = pulang(*words)
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout
 
-    def join() -> None:
-        run("federation", "publish", *authority, "--out", str(tmp_path / "m.json"), "--replace")
-        run("federation", "join", *home, "--membership", str(tmp_path / "m.json"))
-
-    assert "encryption key  SHA-256" in run("epoch", "key", *home, "--out", str(tmp_path / "33.pub"))
-    run("federation", "admit", *authority, "--province", "33", "--address", node.address, "--encryption-key",
-        str(tmp_path / "33.pub"))  # fmt: skip
-    assert "wrote 1 sealed secrets" in run("epoch", "new", *authority, "--out", str(tmp_path / "sealed"))
-    assert not any(b"key" in path.name.encode() for path in (tmp_path / "sealed").rglob("*"))
-    assert pulang("epoch", "new", *authority, "--out", str(tmp_path / "second")).returncode == 78
-    assert not (tmp_path / "second").exists()
-    assert pulang("epoch", "retire", *authority, "--epoch", "1").returncode == 78
-    join()
+    assert "encryption key  SHA-256" in run("epoch", "key", *home)
+    said = run("epoch", "new", *home, "--out", str(out))
+    assert [path.name for path in out.iterdir()] == ["33.sealed"]
+    check = said.split("check value ")[1].split()[0]
+    made.federation.authority.set_epochs(lambda epochs: with_next(epochs, Epoch(2, check, EpochState.NEXT)))
+    made.publish()
     assert [(each["number"], each["state"]) for each in status_of(node)["epochs"]] == [(1, "active"), (2, "next")]
-    assert "this node holds the secret of epoch 2" in run(
-        "epoch", "install", *home, str(tmp_path / "sealed" / "epoch-2" / "33.sealed")
-    )
+    assert pulang("epoch", "new", *home, "--out", str(tmp_path / "second")).returncode == 78
+    assert not (tmp_path / "second").exists()
+    assert "this node holds the secret of epoch 2" in run("epoch", "install", *home, str(out / "33.sealed"))
     run("registry", "reencode", *home, "--epoch", "2")
-    run("epoch", "activate", *authority, "--epoch", "2")
-    join()
+    made.activate()
+    made.publish()
     assert "epoch 2 is active" in run("epoch", "status", *home)
     run("epoch", "seal", *home, "--province", "33", "--out", str(tmp_path / "again.sealed"))
     run("epoch", "install", *home, str(tmp_path / "again.sealed"))
-    run("epoch", "retire", *authority, "--epoch", "1")
-    join()
+    made.retire()
+    made.publish()
     assert status_of(node)["to_delete"] == ["epoch-1.key"]
-    with node.running():
-        eventually(lambda: status_of(node)["to_delete"] == [])
-        eventually(lambda: list(published(node.home)) == [2])
     assert "key epoch 2" in run("registry", "status", *home)
-    assert run("epoch", "status", *home).count("epoch 1 ") == 0
 
 
 def test_a_key_epoch_in_the_settings_that_contradicts_the_directory_is_refused(tmp_path: Path) -> None:
