@@ -308,7 +308,7 @@ def _free_ports(provinces: Sequence[str]) -> dict[str, int]:
 def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> None:
     """Give every node its certificate and the signed list of members, by the commands an operator would type."""
     authority, repository = str(folder.authority), str(folder.repository)
-    everything, done = len(SIGNERS) * 2 + 4 + 6 * len(plan.provinces), 0
+    everything, done = len(SIGNERS) * 2 + 4 + 8 * len(plan.provinces), 0
     proposal = str(folder.root / "founding.proposal")
     holder = plan.provinces[0]  # its node signs the timestamps
 
@@ -322,11 +322,13 @@ def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
         home = str(folder.home(code).root)
         run(code, "node", "init", "--home", home, "--province", code, "--federation", FEDERATION,
             "--listen", f"127.0.0.1:{plan.ports[code]}")  # fmt: skip
-        run(code, "cert", "request", "--home", home, "--out", f"{home}/request.csr")
+        run(code, "ca", "prepare", "--home", home, "--out", f"{home}/request.csr")
 
     def join(code: str) -> None:
         home = str(folder.home(code).root)
-        run(code, "cert", "install", f"{home}/certificate.pem", "--home", home, "--root", f"{authority}/root.pem")
+        run(code, "ca", "install", f"{home}/certificate.pem", "--home", home, "--root", f"{authority}/root.pem")
+        run(code, "ca", "activate", "--home", home)
+        run(code, "cert", "renew", "--home", home)
         run(code, "federation", "join", "--home", home, "--repository", repository,
             "--root-sha256", folder.root_sha256, "--epoch-secret", f"{authority}/epoch-1.key")  # fmt: skip
 
@@ -343,10 +345,11 @@ def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
             "--epoch-secret", f"{authority}/epoch-1.key")  # fmt: skip
         for code in plan.provinces:  # the authority is one person at one desk
             home = str(folder.home(code).root)
-            run(code, "cert", "issue", "--authority", authority, f"{home}/request.csr", "--province", code,
+            run(code, "ca", "issue", "--authority", authority, f"{home}/request.csr", "--province", code,
                 "--out", f"{home}/certificate.pem")  # fmt: skip
             run(code, "federation", "propose", "admit", "--repository", repository, "--proposal", proposal,
-                "--province", code, "--address", f"127.0.0.1:{plan.ports[code]}")  # fmt: skip
+                "--province", code, "--address", f"127.0.0.1:{plan.ports[code]}",
+                "--intermediate", f"{home}/certificate.pem")  # fmt: skip
         for signer in SIGNERS:
             run(signer, "federation", "sign", proposal, "--repository", repository,
                 "--key", str(folder.root / f"{signer}.key"), "--yes")  # fmt: skip

@@ -34,6 +34,7 @@ from node.mapping import guess_mapping, load_mapping, write_mapping
 from node.messages import NONCE_BYTES, PSEUDONYM_BYTES, Answered, Handle, Purpose, QuestionHeader
 from node.pki.authority import Authority
 from node.pki.credentials import request_certificate
+from node.pki.intermediate import ProvinceAuthority
 from node.pki.trust import read_certificates, verify_chain
 from node.rpc.wire import WireError, parse_question, read_answer, write_answer, write_question
 from node.sources import open_source
@@ -278,11 +279,14 @@ def _corrected(manifest: bytes, path: Path) -> bytes:
 
 
 def _chain(folder: Path) -> tuple[bytes, bytes]:
-    """Return a node's certificate and its root, PEM."""
+    """Return a node's leaf and intermediate, and their root, PEM."""
     authority = Authority.found(folder / "authority", "fuzz.test", NOW)
     home = NodeHome(folder / "node")
     write_config(home, make_config(federation="fuzz.test", province="33"))
-    return authority.issue(request_certificate(home), "33", NOW, days=7), authority.root_pem
+    own = ProvinceAuthority(home)
+    own.install(authority.issue_intermediate(own.prepare(NOW), "33", NOW), NOW, roots_pem=authority.root_pem)
+    own.activate(NOW)
+    return own.issue(request_certificate(home), NOW), authority.root_pem
 
 
 TARGETS: Final[dict[str, Callable[[Path], Target]]] = {

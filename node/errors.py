@@ -57,8 +57,12 @@ class CertificateExpiredError(TrustError):
     """A certificate is past its end, or not yet valid."""
 
 
+class CertificateRevokedError(TrustError):
+    """A certificate, or the intermediate above it, was taken back before its end."""
+
+
 class NotAMemberError(TrustError):
-    """The certificate is sound but its province is not in the membership file."""
+    """The certificate names a province that is not in the membership."""
 
 
 class AccessDeniedError(NodeError):

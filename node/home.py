@@ -31,6 +31,11 @@ class NodeHome:
         return self.root / "pki" / "sealing.key"
 
     @property
+    def ca(self) -> Path:
+        """The province's intermediates: stages.json, N.key (0600), issued.jsonl, the register of leaves."""
+        return self.root / "ca"
+
+    @property
     def tuf(self) -> Path:
         """The node's verified copy of the federation's repository, its first root, and a timestamp key if it holds one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import random
 import signal
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -16,10 +17,13 @@ from matching.question import Client
 from matching.search import search
 from node.changeover import Changeover
 from node.desk import make_desk, make_followup
-from node.errors import BusyError, ConfigError
+from node.errors import BusyError, ConfigError, NodeError
 from node.gossip import Gossip
 from node.local import serve_local
+from node.log import log_bug
 from node.metrics import serve_metrics
+from node.pki.credentials import adopt_roots
+from node.pki.renewal import renew_if_due
 from node.readiness import probe
 from node.rpc.server import ExchangeServer
 from node.runtime import make_notary
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from node.readiness import Probe
     from node.runtime import NodeRuntime
 
+RENEW_EVERY_S: Final = 20.0  # how soon a tainted intermediate or a new root is acted on
 PROBE_EVERY_S: Final = 2.0  # also how soon an idle node opens a newly published generation
 
 _log = structlog.get_logger(__name__)
@@ -69,6 +74,8 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         stack.push_async_callback(_end, followup)
         changeover = Changeover(runtime)
         stack.push_async_callback(changeover.close)
+        renewing = asyncio.create_task(keep_renewed(runtime, stopping))
+        stack.push_async_callback(_ended, renewing, stopping)
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
@@ -84,6 +91,42 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
             await _wait(stopping, PROBE_EVERY_S)
         _log.info("stopping")
         await server.set_ready(ready=False)
+
+
+async def keep_renewed(runtime: NodeRuntime, stopping: asyncio.Event) -> None:
+    """Renew the node's leaf when it is due, and take over the membership's roots, until `stopping`.
+
+    What was written is in use at the next handshake: server and clients read the folder's files again when they
+    change. A failure is logged once and tried again; the certificate in use stays until its end.
+    """
+    jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
+    failing: str | None = None
+    while not stopping.is_set():
+        try:
+            if await asyncio.to_thread(_renew, runtime, jitter):
+                jitter = random.random()  # noqa: S311
+            failing = None
+        except NodeError as error:
+            if str(error) != failing:
+                _log.error("renewal_failed", reason=str(error), hint=error.hint)
+            failing = str(error)
+        except Exception as error:  # noqa: BLE001 - a bug here must not end what keeps the node alive
+            log_bug(error)
+        await _wait(stopping, RENEW_EVERY_S)
+
+
+def _renew(runtime: NodeRuntime, jitter: float) -> bool:
+    if adopt_roots(runtime.home, runtime.membership.roots):
+        _log.info("roots_adopted", membership=runtime.membership.version)
+    renewed = renew_if_due(runtime.home, runtime.now(), jitter)
+    if renewed is not None:
+        _log.info("certificate_renewed", not_after=renewed.not_after.isoformat())
+    return renewed is not None
+
+
+async def _ended(task: asyncio.Task[None], stopping: asyncio.Event) -> None:
+    stopping.set()
+    await task
 
 
 @contextmanager

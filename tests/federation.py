@@ -32,10 +32,12 @@ from node.home import NodeHome
 from node.messages import Purpose, QuestionHeader
 from node.pki.authority import Authority
 from node.pki.changes import founding
-from node.pki.credentials import install_certificate, load_credentials, request_certificate
+from node.pki.credentials import load_credentials
+from node.pki.intermediate import ProvinceAuthority
 from node.pki.membership import Member
 from node.pki.proposal import propose, publish, sign_proposal
 from node.pki.refresh import Mirror, stored_copy
+from node.pki.renewal import renew
 from node.pki.repository import fingerprint_of, private_pem, signer_of
 from node.reload import Reloaded
 from node.rpc.client import Peers
@@ -289,6 +291,7 @@ class Federation:
         for code in PROVINCES:
             node = Node(code, NodeHome(root / code), f"127.0.0.1:{free_port()}", self)
             self.nodes[code] = node
+            self.found_intermediate(code)
             self.authority.admit(node.member)
         self.signing = Signing(self.authority.publish(now())[0])
 
@@ -301,10 +304,26 @@ class Federation:
             node.publish(persons)
         return node
 
+    def found_intermediate(self, code: str) -> None:
+        """Make a province's intermediate before there is a node, so that the first membership lists it."""
+        home = NodeHome(self.root / "ca" / code)
+        write_config(home, make_config(federation=FEDERATION, province=code))
+        own = ProvinceAuthority(home)
+        own.install(
+            self.authority.issue_intermediate(own.prepare(FOUNDED), code, FOUNDED),
+            FOUNDED,
+            roots_pem=self.authority.root_pem,
+        )
+        own.activate(FOUNDED)
+
     def settle(self, node: Node, **settings: Any) -> None:
         """Fill a node's folder with all it needs but an index."""
         config = {"federation": FEDERATION, "province": node.code, "listen": node.address, **settings}
         write_config(node.home, make_config(**config))
+        if not (self.root / "ca" / node.code).exists():
+            self.found_intermediate(node.code)
+        shutil.copytree(self.root / "ca" / node.code / "ca", node.home.ca)
+        shutil.copytree(self.root / "ca" / node.code / "pki", node.home.pki)
         self.certify(node)
         self.signing.join(node.home)
         secret = node.home.epoch_secret(1)
@@ -312,11 +331,9 @@ class Federation:
         shutil.copyfile(self.authority.epoch_secret(1), secret)
         secret.chmod(0o600)
 
-    def certify(self, node: Node, *, at: datetime | None = None, days: int = 90) -> None:
-        """Give a node a new certificate, issued as of `at`."""
-        request = request_certificate(node.home)
-        chain = self.authority.issue(request, node.code, at or now(), days=days)
-        install_certificate(node.home, chain, at or now(), roots_pem=self.authority.root_pem)
+    def certify(self, node: Node, *, at: datetime | None = None, days: int = 7) -> None:
+        """Give a node a new certificate of its own intermediate, issued as of `at`."""
+        renew(node.home, at or now(), days=days)
 
     def publish(self) -> None:
         """Publish the list of members as it stands, and give it to nobody yet."""

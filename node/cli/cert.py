@@ -1,4 +1,4 @@
-"""`pulang cert`: a node's certificate from request to installation, and the authority's part in between."""
+"""`pulang cert`: a node's certificate: renewed by the node, or requested, issued and installed by hand."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from node.cli.options import authority_option, home_option
+from node.cli.ca import give_revocation, reason_option
+from node.cli.options import home_option, issuer_options
 from node.errors import EXIT_CONFIG, EXIT_DENIED, EXIT_OK, EXIT_RENEW
 from node.files import PUBLIC, check_free, read_file, write_atomic
-from node.pki.authority import DEFAULT_LEAF_DAYS, MAX_REQUEST_BYTES, Authority
 from node.pki.credentials import (
     CertificateState,
     certificate_status,
     install_certificate,
     request_certificate,
 )
+from node.pki.intermediate import DEFAULT_LEAF_DAYS, ProvinceAuthority
+from node.pki.register import Reason, revocation_json
+from node.pki.renewal import renew, renew_if_due
+from node.pki.request import MAX_REQUEST_BYTES
 from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
 if TYPE_CHECKING:
     from node.home import NodeHome
+    from node.pki.authority import Authority
     from node.pki.credentials import CertificateStatus
 
 FILE: Final = click.Path(path_type=Path)
@@ -37,7 +42,7 @@ STATUS_EXIT: Final[dict[CertificateState, int]] = {
 
 @click.group()
 def cert() -> None:
-    """Request, issue, install and inspect certificates."""
+    """Renew, request, install, revoke and inspect a node's certificate."""
 
 
 @cert.command()
@@ -49,22 +54,55 @@ def request(home: NodeHome, out: Path, *, discard: bool) -> None:
     check_free(out)
     write_atomic(out, request_certificate(home, discard=discard), mode=PUBLIC)
     click.echo(f"wrote {out}; the key stays in {home.pki}")
-    click.echo("next: the authority runs `pulang cert issue`, then here `pulang cert install`")
+    click.echo("next: `pulang cert issue` where the intermediate is, then here `pulang cert install`")
 
 
 @cert.command()
-@authority_option
+@home_option
 @click.argument("request_file", type=FILE, metavar="REQUEST")
-@click.option("--province", required=True, metavar="CODE", help="The province whose request this must be, e.g. 35.")
-@click.option("--out", required=True, type=FILE, metavar="FILE", help="Where the certificate goes, e.g. 35.crt.")
+@click.option("--out", required=True, type=FILE, metavar="FILE", help="Where leaf and intermediate go, e.g. 35.crt.")
 @click.option("--days", default=DEFAULT_LEAF_DAYS, show_default=True, help="How long it is valid.")
-def issue(authority: Authority, request_file: Path, province: str, out: Path, days: int) -> None:
-    """Sign the certificate that REQUEST asks for, if it is really that province's."""
+def issue(home: NodeHome, request_file: Path, out: Path, days: int) -> None:
+    """Sign the certificate that REQUEST asks for, with the intermediate in this folder.
+
+    For provinces that keep their intermediate apart from their node; else the node renews by itself.
+    """
     check_free(out)
+    request_pem = read_file(request_file, limit=MAX_REQUEST_BYTES)
+    authority = ProvinceAuthority(home)
+    write_atomic(out, authority.issue(request_pem, datetime.now(UTC), days=days), mode=PUBLIC)
+    click.echo(f"wrote {out}: {authority.identity}, {days} days")
+
+
+@cert.command(name="renew")
+@home_option
+@click.option("--force", is_flag=True, help="Even if it is not due yet, or the present one cannot be read.")
+def renew_certificate(home: NodeHome, *, force: bool) -> None:
+    """Give the node a new key and certificate from its own intermediate. A running node does this by itself."""
     now = datetime.now(UTC)
-    pem = authority.issue(read_file(request_file, limit=MAX_REQUEST_BYTES), province, now, days=days)
-    write_atomic(out, pem, mode=PUBLIC)
-    click.echo(f"wrote {out}: province {province} of {authority.federation}, {days} days")
+    renewed = renew(home, now) if force else renew_if_due(home, now, jitter=0.0)
+    if renewed is None and not home.ca.is_dir():
+        renew(home, now)  # says why it cannot
+    if renewed is None:
+        click.echo("not due yet; --force renews all the same")
+    _print_status(certificate_status(home, now))
+
+
+@cert.command()
+@issuer_options
+@click.option("--serial", required=True, metavar="HEX", help="Of a leaf of this node, or of an intermediate.")
+@reason_option
+@click.option("--out", type=FILE, metavar="FILE", help="Where the revocation goes, to travel to the federation.")
+def revoke(authority: Authority | None, home: NodeHome | None, serial: str, reason: str, out: Path | None) -> None:
+    """Record that a certificate counts no more, and write what the federation publishes.
+
+    With --home: a leaf of this province, which the node then renews by itself. With --authority: an intermediate.
+    """
+    now = datetime.now(UTC)
+    if authority is not None:
+        give_revocation(revocation_json(authority.revoke_intermediate(serial, Reason(reason), now)), out)
+    elif home is not None:
+        give_revocation(revocation_json(ProvinceAuthority(home).revoke_leaf(serial, Reason(reason), now)), out)
 
 
 @cert.command()
@@ -130,4 +168,4 @@ def _print_status(status: CertificateStatus) -> None:
     if status.is_pending:
         click.echo("pending      a new key waits for its certificate")
     if status.state is not CertificateState.VALID:
-        click.echo("next         pulang cert request, have it issued, pulang cert install")
+        click.echo("next         pulang cert renew; if the intermediate is elsewhere: pulang cert request")

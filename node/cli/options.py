@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,32 @@ def authority_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--authority", required=True, metavar="DIR", callback=_as_authority, help="The authority's folder."
     )(function)
+
+
+def issuer_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--authority DIR` and `--home DIR`, of which exactly one is given: `authority` or `home`, the other None.
+
+    No default and no environment: who rolls a root must not roll a province's intermediate by a forgotten option.
+    """
+
+    @functools.wraps(function)
+    def checked(authority: Authority | None, home: NodeHome | None, **more: Any) -> Any:
+        if (authority is None) == (home is None):
+            raise click.UsageError("give --authority DIR for the federation, or --home DIR for a province")
+        return function(authority, home, **more)
+
+    with_home = click.option(
+        "--home",
+        metavar="DIR",
+        callback=lambda context, parameter, value: None if value is None else _as_home(context, parameter, value),
+        help="The folder of a province's node.",
+    )(checked)
+    return click.option(
+        "--authority",
+        metavar="DIR",
+        callback=lambda context, parameter, value: None if value is None else _as_authority(context, parameter, value),
+        help="The federation authority's folder.",
+    )(with_home)
 
 
 def _as_authority(context: click.Context, parameter: click.Parameter, value: str) -> Authority:  # noqa: ARG001 - click's

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,8 @@ def init(home: NodeHome, province: str, federation: str, listen: str, database_u
     write_config(home, make_config(**{key: value for key, value in settings.items() if value is not None}))
     click.echo(f"made {home.root} for province {province} of {federation}")
     click.echo(
-        "next: pulang cert request, pulang cert install, pulang federation join, pulang registry import, "
-        "pulang node serve"
+        "next: pulang ca prepare, pulang ca install, pulang ca activate, pulang cert renew, pulang federation join, "
+        "pulang registry import, pulang node serve"
     )
 
 
@@ -52,12 +53,16 @@ def serve(home: NodeHome) -> None:
     """Answer peers and this province's caseworkers until stopped (SIGTERM)."""
     # Imported here: `pulang node --help` must not load gRPC and numba.
     from node.log import configure_logging  # noqa: PLC0415
+    from node.pki.renewal import renew_if_due  # noqa: PLC0415
     from node.runtime import open_runtime  # noqa: PLC0415
     from node.serve import hold_home, serve  # noqa: PLC0415
 
     configure_logging()
-    with hold_home(home), open_runtime(home, _now) as runtime:
-        asyncio.run(serve(runtime, lambda: click.echo(_ready_line(runtime))))
+    with hold_home(home):
+        with suppress(NodeError):  # if it cannot, the present certificate may still do; and if not, that is said next
+            renew_if_due(home, _now(), jitter=0.0)  # a node that was off for a week comes back by itself
+        with open_runtime(home, _now) as runtime:
+            asyncio.run(serve(runtime, lambda: click.echo(_ready_line(runtime))))
 
 
 @node.command()

@@ -1,47 +1,32 @@
-"""The federation's authority: the folder, kept offline, from which certificates and memberships are signed.
+"""The federation's authority: the folder, kept offline, from which intermediates and memberships are signed.
 
-root.key and root.pem (certificates), membership.key and membership.pub (memberships), epoch-1.key (linkage secret),
-issued.jsonl (register of every certificate), members.json (the list as it stands). The folder is 0700.
+roots/ (stages.json, N.key: the roots, at most two at a time) and root.pem (their bundle, for the members),
+membership.key and membership.pub (memberships), epoch-1.key (linkage secret), issued.jsonl (register of every
+certificate), intermediates/ (each as it was issued), members.json (the list as it stands). The folder is 0700.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import secrets
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
-    generate_private_key,
-)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from matching.keys import SECRET_BYTES
-from node.config import FederationName, ProvinceCode
+from node.config import FederationName
 from node.epoch import read_epoch_secret
 from node.errors import ConfigError, StoreError, TrustError
-from node.files import PUBLIC, append_line, make_private_folder, read_file, read_private, sync_folder, write_atomic
-from node.pki.identity import FEDERATION, PROVINCE, Identity, identity_in
+from node.files import PUBLIC, make_private_folder, read_file, read_private, sync_folder, write_atomic
+from node.pki.identity import FEDERATION, PROVINCE, Identity
+from node.pki.keys import MAX_KEY_BYTES, key_hash, new_key, private_pem, read_private_key
 from node.pki.membership import (
     SETTINGS,
     Epoch,
@@ -54,42 +39,37 @@ from node.pki.membership import (
     epoch_check,
     sign_membership,
 )
-from node.pki.profile import leaf_builder, p256_key, root_builder
-from node.pki.trust import read_roots, verify_chain
+from node.pki.profile import BACKDATE, intermediate_builder, refuse_outliving, root_builder
+from node.pki.register import MAX_REGISTER_BYTES, Issued, Register, known_key, only_writer
+from node.pki.request import requested_key
+from node.pki.stages import (
+    Issuer,
+    IssuerFolder,
+    Issuers,
+    Stage,
+    activated,
+    find,
+    refuse_second_successor,
+    revoked,
+    tainted,
+    trusted,
+)
+from node.pki.trust import MAX_CHAIN_PEM_BYTES, read_roots, verify_intermediate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from node.pki.membership import Revocation
+    from node.pki.register import Reason
 
 ROOT_LIFE: Final = timedelta(days=3653)  # ten years: twice the federation's agreement
-BACKDATE: Final = timedelta(minutes=5)  # clocks of members may lie this far apart
-DEFAULT_LEAF_DAYS: Final = 30
-MAX_LEAF_DAYS: Final = 90  # without revocation, a stolen key is good for as long as its certificate
+DEFAULT_INTERMEDIATE_DAYS: Final = 365
+MAX_INTERMEDIATE_DAYS: Final = 731  # two years: every province does a roll before its people have changed
 DEFAULT_MEMBERSHIP_DAYS: Final = 30
 MAX_MEMBERSHIP_DAYS: Final = 90  # a member that was put out stays with those who never see the newer list
 MAX_NAME_CHARS: Final = 60  # "p35." before it must fit the 64 characters of a certificate's common name
-MAX_REQUEST_BYTES: Final = 16 * 1024
-MAX_KEY_BYTES: Final = 4096
-MAX_REGISTER_BYTES: Final = 64 * 1024 * 1024
-
-Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
-
-
-@dataclass(frozen=True, slots=True, config=SETTINGS)
-class Issued:
-    """One line of the register: a certificate that exists, or that was about to when the machine stopped."""
-
-    kind: Literal["root", "leaf"]
-    serial: Hex
-    province: ProvinceCode | None
-    key: Hex
-    """SHA-256 of the subject's public key (SubjectPublicKeyInfo)."""
-    not_before: AwareDatetime
-    not_after: AwareDatetime
-    registered_at: AwareDatetime
 
 
 @dataclass(frozen=True, slots=True, config=SETTINGS)
@@ -110,7 +90,6 @@ class Roster:
         return self
 
 
-_ISSUED: Final = TypeAdapter(Issued)
 _ROSTER: Final = TypeAdapter(Roster)
 
 
@@ -118,16 +97,39 @@ class Authority:
     """An existing authority's folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Open a folder. Raises ConfigError if it holds no authority, TrustError if its root is not one."""
+        """Open a folder. Raises ConfigError if it holds no authority, StoreError or TrustError for a damaged one."""
         if not _roster(folder).exists():
             raise ConfigError(
                 f"{folder} holds no authority", hint="found one with `pulang federation init DIR --name NAME`"
             )
         self.folder = folder
-        self.root_pem = read_file(_root(folder), limit=MAX_KEY_BYTES)
         self.anchor_pem = read_file(folder / "membership.pub", limit=MAX_KEY_BYTES)
-        (self.root,) = read_roots(self.root_pem, str(_root(folder)))
         self.federation = self._read_roster().federation
+        self.register = Register(folder / "issued.jsonl")
+        self._roots = IssuerFolder(folder / "roots")
+
+    @property
+    def issuers(self) -> Issuers:
+        """Every root there ever was, oldest first, with its stage."""
+        return self._roots.read()
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The root that signs. Raises ConfigError when none does."""
+        active = find(self.issuers, Stage.ACTIVE)
+        if active is None:
+            raise ConfigError(f"{self.folder} has no active root", hint="`pulang ca status` shows what is missing")
+        return active.certificate
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The roots that members trust, PEM, oldest first: two while one replaces the other."""
+        return tuple(issuer.pem for issuer in trusted(self.issuers) if issuer.pem)
+
+    @property
+    def root_pem(self) -> bytes:
+        """The same as one file."""
+        return "".join(self.roots).encode()
 
     @classmethod
     def found(cls, folder: Path, federation: str, now: datetime) -> Authority:
@@ -154,44 +156,133 @@ class Authority:
             raise
         return cls(folder)
 
-    def issue(self, request_pem: bytes, province: str, now: datetime, *, days: int = DEFAULT_LEAF_DAYS) -> bytes:
-        """Return a PEM certificate for a request that asks for exactly this province.
+    # --- roots ---
 
-        Everything but key and names comes from the federation's profile, nothing from the request.
+    def prepare(self, now: datetime) -> Issuer:
+        """Make the next root: trusted from now on, not yet signing. One that is prepared already is returned."""
+        now = now.replace(microsecond=0)
+        with only_writer(self.folder):
+            issuers = self.issuers
+            ready = find(issuers, Stage.PREPARED)
+            if ready is None:
+                refuse_second_successor(issuers)
+                ready = _make_root(self._roots, self.register, self.federation, len(issuers) + 1, now)
+                self._roots.write((*issuers, ready))
+            self._write_bundle()
+            return ready
+
+    def activate(self, now: datetime) -> Issuers:
+        """Let the prepared root sign; the one before signs no more. Raises TrustError out of order."""
+        return self._step(activated, now)
+
+    def taint(self, now: datetime) -> Issuers:
+        """Say that whatever the old root signed must be reissued, and delete its key. Raises TrustError."""
+        return self._step(tainted, now)
+
+    def revoke(self, now: datetime, *, force: bool = False) -> Issuers:
+        """Take the tainted root out of the bundle. Raises TrustError out of order.
+
+        Without `force` also while a province has no other intermediate that counts: it would be cut off.
+        """
+        bad = find(self.issuers, Stage.TAINTED)
+        hanging = [] if bad is None else self._hanging(bad, now)
+        if hanging and not force:
+            raise TrustError(
+                f"intermediates of provinces {', '.join(hanging)} hang on the tainted root and on no other",
+                hint="issue them new ones first: `pulang ca issue`; --force cuts these provinces off at once",
+            )
+        return self._step(revoked, now)
+
+    def _hanging(self, root: Issuer, now: datetime) -> list[str]:
+        taken_back = {revocation.serial for revocation in self.register.revocations()}
+        issuers_of: dict[str, set[str]] = {}
+        for issued in self.register.issued():
+            counts = issued.serial not in taken_back and now < issued.not_after and self._stored(issued).exists()
+            if issued.kind == "intermediate" and issued.province and counts:
+                issuers_of.setdefault(issued.province, set()).add(issued.issuer_key)
+        return sorted(province for province, keys in issuers_of.items() if keys == {root.key})
+
+    def _step(self, verb: Callable[[Issuers, datetime], Issuers], now: datetime) -> Issuers:
+        with only_writer(self.folder):
+            issuers = verb(self.issuers, now.replace(microsecond=0))
+            self._roots.write(issuers)
+            self._write_bundle()
+        return issuers
+
+    def _write_bundle(self) -> None:
+        write_atomic(self.folder / "root.pem", self.root_pem, mode=PUBLIC, replace=True)
+
+    # --- intermediates ---
+
+    def issue_intermediate(
+        self, request_pem: bytes, province: str, now: datetime, *, days: int = DEFAULT_INTERMEDIATE_DAYS
+    ) -> bytes:
+        """Return the PEM certificate of a province's intermediate, for a request that asks for exactly this province.
+
+        Everything but key and names comes from the federation's profile, nothing from the request. The same request
+        again, after a crash say, gives the same certificate and no second one.
         Raises ConfigError (not a request), TrustError (with the reason) or StoreError (register).
         """
         now = now.replace(microsecond=0)
-        if not 1 <= days <= MAX_LEAF_DAYS:
-            raise ConfigError(f"a certificate is issued for 1 to {MAX_LEAF_DAYS} days, not {days}")
+        if not 1 <= days <= MAX_INTERMEDIATE_DAYS:
+            raise ConfigError(f"an intermediate is issued for 1 to {MAX_INTERMEDIATE_DAYS} days, not {days}")
         identity = _identity(self.federation, province)
-        key = _requested_key(request_pem, identity)
-        not_before = max(now - BACKDATE, self.root.not_valid_before_utc)
-        not_after = now + timedelta(days=days)
-        if now < self.root.not_valid_before_utc:
-            raise TrustError(
-                f"this machine's clock is before the root's beginning, {self.root.not_valid_before_utc:%Y-%m-%d %H:%M}",
-                hint="set the clock; a certificate made now would be dated wrong",
-            )
-        if not_after > self.root.not_valid_after_utc:
-            raise TrustError(
-                f"the certificate would outlive the root, which ends at {self.root.not_valid_after_utc:%Y-%m-%d}",
-                hint="ask for fewer --days; near its end, the federation needs a new root",
-            )
-        serial = x509.random_serial_number()
-        with self._locked():
-            self._refuse_known_key(key)
-            record = Issued("leaf", f"{serial:x}", province, _key_hash(key), not_before, not_after, now)
-            # Register before signing: a certificate outside the register could never be revoked.
-            append_line(_register(self.folder), canonical_json(_ISSUED.dump_python(record, mode="json")).decode())
-            leaf = leaf_builder(self.root, identity, key, serial, (not_before, not_after)).sign(
-                self._root_key(), SHA256()
-            )
-        # Judge what was signed, not what was meant to be: this is the last moment a mistake can be held back.
-        verified = verify_chain((leaf,), (self.root,))
-        if verified.identity != identity or leaf.public_key() != key:
-            raise TrustError("the signed certificate is not the one that was asked for", hint="report this as a bug")
-        verified.check_validity(now)
-        return leaf.public_bytes(Encoding.PEM)
+        key = requested_key(request_pem, identity)
+        with only_writer(self.folder):
+            active, root, root_key = self._roots.signer()
+            record = self.register.by_key(key_hash(key))
+            if record is None:
+                record = Issued(
+                    "intermediate",
+                    f"{x509.random_serial_number():x}",
+                    province,
+                    key_hash(key),
+                    active.key,
+                    max(now - BACKDATE, root.not_valid_before_utc),
+                    now + timedelta(days=days),
+                    now,
+                )
+                refuse_outliving(root, record.not_after, now)
+                # Register before signing: a certificate outside the register could never be revoked.
+                self.register.enter(record)
+            elif (record.kind, record.province) != ("intermediate", province) or record.issuer_key != active.key:
+                raise known_key(record)
+            stored = self._stored(record)
+            if not stored.exists():
+                validity = (record.not_before, record.not_after)
+                made = intermediate_builder(root, identity, key, int(record.serial, 16), validity).sign(
+                    root_key, SHA256()
+                )
+                # Judge what was signed, not what was meant: this is the last moment a mistake can be held back.
+                verify_intermediate(made, identity, (root,))
+                make_private_folder(stored.parent)
+                write_atomic(stored, made.public_bytes(Encoding.PEM), mode=PUBLIC, replace=True)
+            return read_file(stored, limit=MAX_CHAIN_PEM_BYTES)
+
+    def intermediates(self, province: str, now: datetime) -> tuple[str, ...]:
+        """Return a province's intermediates that count at `now`, PEM, oldest first, as the membership lists them."""
+        taken_back = {(revocation.issuer_key, revocation.serial) for revocation in self.register.revocations()}
+        counting = {issuer.key for issuer in trusted(self.issuers)}
+        return tuple(
+            read_file(self._stored(issued), limit=MAX_CHAIN_PEM_BYTES).decode("ascii")
+            for issued in self.register.issued()
+            if issued.kind == "intermediate"
+            and issued.province == province
+            and issued.issuer_key in counting
+            and (issued.issuer_key, issued.serial) not in taken_back
+            and now < issued.not_after
+            and self._stored(issued).exists()
+        )
+
+    def revoke_intermediate(self, serial: str, reason: Reason, now: datetime) -> Revocation:
+        """Take an intermediate back: it leaves the membership and stands among the revoked. Raises ConfigError."""
+        with only_writer(self.folder):
+            return self.register.revoke(serial, reason, now.replace(microsecond=0))
+
+    def _stored(self, issued: Issued) -> Path:
+        return self.folder / "intermediates" / f"{issued.serial}.pem"
+
+    # --- members ---
 
     def members(self) -> tuple[Member, ...]:
         """Return the list as it stands, published or not."""
@@ -199,14 +290,14 @@ class Authority:
 
     def admit(self, member: Member) -> Roster:
         """Add a member, or change its name and address. Counts for others once published."""
-        with self._locked():
+        with only_writer(self.folder):
             roster = self._read_roster()
             others = tuple(other for other in roster.members if other.code != member.code)
             return self._write_members(roster, (*others, member))
 
     def remove(self, province: str) -> Roster:
         """Take a member off the list. Counts for others once published. Raises ConfigError if it is not on it."""
-        with self._locked():
+        with only_writer(self.folder):
             roster = self._read_roster()
             others = tuple(other for other in roster.members if other.code != province)
             if len(others) == len(roster.members):
@@ -218,7 +309,7 @@ class Authority:
         now = now.replace(microsecond=0)
         if not 1 <= days <= MAX_MEMBERSHIP_DAYS:
             raise ConfigError(f"a membership is published for 1 to {MAX_MEMBERSHIP_DAYS} days, not {days}")
-        with self._locked():
+        with only_writer(self.folder):
             roster = self._read_roster()
             if not roster.members:
                 raise ConfigError(
@@ -234,8 +325,12 @@ class Authority:
                 expires_at=now + timedelta(days=days),
                 key_epoch=active.number,
                 epoch_check=active.check,
-                members=roster.members,
                 epochs=roster.epochs,
+                members=tuple(
+                    replace(member, intermediates=self.intermediates(member.code, now)) for member in roster.members
+                ),
+                roots=self.roots,
+                revoked=self.register.revocations(),
             )
             # Count before signing: two different lists must never carry one version.
             self._write_roster(roster)
@@ -248,7 +343,7 @@ class Authority:
 
     def set_epochs(self, change: Callable[[tuple[Epoch, ...]], tuple[Epoch, ...]]) -> tuple[Epoch, ...]:
         """Take the epochs to another stage. Counts for others once published. Raises what `change` raises."""
-        with self._locked():
+        with only_writer(self.folder):
             roster = self._read_roster()
             epochs = change(roster.epochs or self._first_epoch(roster))
             self._write_roster(replace(roster, epochs=epochs))
@@ -258,40 +353,13 @@ class Authority:
         """Return where the linkage secret of an epoch lies; it goes to each member by a safe hand."""
         return self.folder / f"epoch-{epoch}.key"
 
-    def register(self) -> tuple[Issued, ...]:
-        """Return every line of the register, oldest first. Raises StoreError for a damaged one."""
-        path = _register(self.folder)
-        # What follows the last line's end was never acknowledged, so nothing was signed for it.
-        lines = read_private(path, limit=MAX_REGISTER_BYTES).rpartition(b"\n")[0].splitlines()
-        try:
-            return tuple(_ISSUED.validate_json(line) for line in lines)
-        except ValidationError:
-            raise StoreError(
-                f"{path} is damaged", hint="restore the folder from its backup; sign nothing before that"
-            ) from None
-
     def _first_epoch(self, roster: Roster) -> tuple[Epoch, ...]:
         secret = read_epoch_secret(self.epoch_secret(roster.key_epoch))
         return (Epoch(roster.key_epoch, epoch_check(secret, roster.key_epoch), EpochState.ACTIVE),)
 
-    def _refuse_known_key(self, key: EllipticCurvePublicKey) -> None:
-        known = next((issued for issued in self.register() if issued.key == _key_hash(key)), None)
-        if known is not None:
-            raise TrustError(
-                f"the request's key is in the register already, since {known.registered_at:%Y-%m-%d %H:%M} UTC",
-                hint="every certificate has a new key: `pulang cert request --discard`",
-            )
-
-    def _root_key(self) -> EllipticCurvePrivateKey:
-        path = self.folder / "root.key"
-        key = _read_private_key(path)
-        if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != self.root.public_key():
-            raise TrustError(f"{path} is not the key of {_root(self.folder)}", hint="restore the folder's backup")
-        return key
-
     def _membership_key(self) -> Ed25519PrivateKey:
         path = self.folder / "membership.key"
-        key = _read_private_key(path)
+        key = read_private_key(path)
         if not isinstance(key, Ed25519PrivateKey) or _anchor_pem(key) != self.anchor_pem:
             raise TrustError(f"{path} is not the key of membership.pub", hint="restore the folder's backup")
         return key
@@ -318,69 +386,32 @@ class Authority:
             _roster(self.folder), canonical_json(_ROSTER.dump_python(roster, mode="json")) + b"\n", replace=True
         )
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Wait for the only writer's place: its work takes milliseconds, and two would cut each other's register."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
 
 def _fill(folder: Path, federation: str, now: datetime) -> None:
-    root_key, membership_key = generate_private_key(SECP256R1()), Ed25519PrivateKey.generate()
-    serial = x509.random_serial_number()
-    validity = (now - BACKDATE, now + ROOT_LIFE)
-    root = root_builder(federation, root_key.public_key(), serial, validity).sign(root_key, SHA256())
-    record = Issued(
-        kind="root",
-        serial=f"{serial:x}",
-        province=None,
-        key=_key_hash(root_key.public_key()),
-        not_before=root.not_valid_before_utc,
-        not_after=root.not_valid_after_utc,
-        registered_at=now,
-    )
-    write_atomic(folder / "root.key", _private_pem(root_key))
-    write_atomic(_root(folder), root.public_bytes(Encoding.PEM), mode=PUBLIC)
-    write_atomic(folder / "membership.key", _private_pem(membership_key))
+    make_private_folder(folder / "roots")
+    roots, register = IssuerFolder(folder / "roots"), Register(folder / "issued.jsonl")
+    prepared = (_make_root(roots, register, federation, 1, now),)
+    roots.write(activated(prepared, now))
+    membership_key = Ed25519PrivateKey.generate()
+    write_atomic(folder / "root.pem", str(prepared[0].pem).encode(), mode=PUBLIC)
+    write_atomic(folder / "membership.key", private_pem(membership_key))
     write_atomic(folder / "membership.pub", _anchor_pem(membership_key), mode=PUBLIC)
     write_atomic(folder / "epoch-1.key", secrets.token_hex(SECRET_BYTES).encode() + b"\n")
-    append_line(_register(folder), canonical_json(_ISSUED.dump_python(record, mode="json")).decode())
     roster = Roster(federation=federation, version=0, key_epoch=1, members=())
     write_atomic(_roster(folder), canonical_json(_ROSTER.dump_python(roster, mode="json")) + b"\n")
 
 
-def _requested_key(request_pem: bytes, identity: Identity) -> EllipticCurvePublicKey:
-    """Return the key of a request that asks for exactly `identity`, and nothing else."""
-    try:
-        request = x509.load_pem_x509_csr(request_pem)
-        extensions = request.extensions
-    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        raise ConfigError(
-            "the request file is not a whole PEM certificate request",
-            hint="copy it again from the node that made it with `pulang cert request`",
-        ) from None
-    key = p256_key(request, "the request")
-    if not request.is_signature_valid:
-        raise TrustError(
-            "the request's signature is wrong: it was changed on its way, or its sender does not hold the key",
-            hint="ask the province for the request again, by a safe hand",
-        )
-    try:
-        asked = identity_in(extensions)
-    except TrustError as error:
-        raise TrustError(f"the request is refused: {error}", hint="make it with `pulang cert request`") from None
-    if asked != identity:
-        raise TrustError(
-            f"the request is of {asked}, and the certificate would be of {identity}",
-            hint="name the province whose request this is, or ask for the right file",
-        )
-    if len(extensions) != 1:
-        raise TrustError("the request asks for more than its names", hint="make it with `pulang cert request`")
-    return key
+def _make_root(folder: IssuerFolder, register: Register, federation: str, number: int, now: datetime) -> Issuer:
+    """Write a root's key, register it, sign it. It counts once stages.json names it."""
+    key = new_key()
+    write_atomic(folder.key_path(number), private_pem(key), replace=True)
+    serial, validity = x509.random_serial_number(), (now - BACKDATE, now + ROOT_LIFE)
+    name = key_hash(key.public_key())
+    register.enter(Issued("root", f"{serial:x}", None, name, name, *validity, now))
+    root = root_builder(federation, key.public_key(), serial, validity).sign(key, SHA256())
+    pem = root.public_bytes(Encoding.PEM)
+    read_roots(pem, "the new root")
+    return Issuer(number, Stage.PREPARED, now, name, pem.decode("ascii"))
 
 
 def _identity(federation: str, province: str) -> Identity:
@@ -389,31 +420,8 @@ def _identity(federation: str, province: str) -> Identity:
     return Identity(federation, province)
 
 
-def _read_private_key(path: Path) -> PrivateKeyTypes:
-    try:
-        return load_pem_private_key(read_private(path, limit=MAX_KEY_BYTES), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigError(f"{path} is not a whole private key", hint="restore the folder from its backup") from None
-
-
-def _private_pem(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
 def _anchor_pem(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _key_hash(key: EllipticCurvePublicKey) -> str:
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
-def _root(folder: Path) -> Path:
-    return folder / "root.pem"
-
-
-def _register(folder: Path) -> Path:
-    return folder / "issued.jsonl"
 
 
 def _roster(folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """A node's own key, certificate and roots: how they come into its folder, and how they are loaded from it.
 
-Slots in <home>/pki, each one file so that key and certificate can never be torn apart:
-next.pem (key that waits for its certificate), current.pem (key, certificate, chain), previous.pem, root.pem.
+Slots in <home>/pki, each one file so that key and certificate can never be torn apart: next.pem (key of a request that
+waits for its certificate), current.pem (key, leaf, intermediate), previous.pem; and root.pem, the roots trusted here.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from node.config import load_config
 from node.errors import ConfigError, TrustError
 from node.files import PRIVATE, PUBLIC, make_private_folder, read_file, read_private, write_atomic
 from node.pki.identity import Identity
+from node.pki.keys import key_hash, new_key, private_pem
+from node.pki.profile import p256_key
+from node.pki.request import make_request
 from node.pki.trust import MAX_CHAIN_PEM_BYTES, VerifiedLeaf, read_certificates, read_roots, verify_chain
 
 if TYPE_CHECKING:
@@ -32,11 +29,13 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
+    from cryptography import x509
+
     from node.home import NodeHome
 
 CERTIFICATE_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
-REQUEST_HINT: Final = "`pulang cert request`, have it issued, then `pulang cert install`"
-RENEW_AT_LEFT: Final = 1 / 3  # of its life: late enough not to nag, early enough for a letter and a holiday
+NEW_HINT: Final = "`pulang cert renew` makes a new one"
+RENEW_AT_LEFT: Final = 1 / 3  # of its life
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +67,17 @@ def request_certificate(home: NodeHome, *, discard: bool = False) -> bytes:
 
     A key that waits already is refused, or thrown away with `discard`. Raises ConfigError or StoreError.
     """
-    identity = _own_identity(home)
+    identity = own_identity(home)
     slot = _next(home)
     if slot.exists() and not discard:
         raise ConfigError(
             f"{slot} holds a key that still waits for its certificate",
             hint="install that certificate, or begin anew with --discard",
         )
-    key = generate_private_key(SECP256R1())
-    request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([]))  # the names that count are the alternative ones; the authority writes the subject
-        .add_extension(identity.subject_alternative_name, critical=False)
-        .sign(key, SHA256())
-    )
+    key = new_key()
     make_private_folder(home.pki)
-    write_atomic(slot, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=PRIVATE, replace=True)
-    return request.public_bytes(Encoding.PEM)
+    write_atomic(slot, private_pem(key), mode=PRIVATE, replace=True)
+    return make_request(key, identity)
 
 
 def install_certificate(
@@ -95,23 +88,49 @@ def install_certificate(
     The slot before stays as previous.pem. Killed at any moment, the node still has a whole current slot, and the same
     install succeeds when run again. Raises ConfigError, TrustError or CertificateExpiredError; nothing is changed then.
     """
-    roots = _roots_to_trust(home, roots_pem, replace_roots=replace_roots)
+    roots = roots_to_trust(home, roots_pem, replace_roots=replace_roots)
     chain = read_certificates(chain_pem, "the certificate file")
     leaf = _judge(home, chain, read_roots(roots, "the root file"))
     leaf.check_validity(now)
     slot, key_pem = _slot_of_key(home, chain[0])
-
     # Roots first: between the two writes the old certificate must still find its root, so a rolled bundle holds both.
-    write_atomic(_roots(home), roots, mode=PUBLIC, replace=True)
+    write_atomic(roots_path(home), roots, mode=PUBLIC, replace=True)
+    _make_current(home, key_pem, chain)
+    if slot == _next(home):
+        slot.unlink()
+    return load_credentials(home, now)
+
+
+def install_made(home: NodeHome, key: EllipticCurvePrivateKey, chain_pem: bytes, now: datetime) -> Credentials:
+    """Make a key and certificate that were made on this node its current ones. Raises as install_certificate does."""
+    chain = read_certificates(chain_pem, "the new certificate")
+    _judge(home, chain, read_roots(read_file(roots_path(home), limit=MAX_CHAIN_PEM_BYTES), "the root file"))
+    make_private_folder(home.pki)
+    _make_current(home, private_pem(key), chain)
+    return load_credentials(home, now)
+
+
+def _make_current(home: NodeHome, key_pem: bytes, chain: Sequence[x509.Certificate]) -> None:
+    """Move the current slot to previous.pem, then replace it: at any moment there is a whole one."""
     current = _current(home)
     content = key_pem + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
     before = current.read_bytes() if current.exists() else content
     if before != content:
         write_atomic(_previous(home), before, mode=PRIVATE, replace=True)
     write_atomic(current, content, mode=PRIVATE, replace=True)
-    if slot == _next(home):
-        slot.unlink()
-    return load_credentials(home, now)
+
+
+def adopt_roots(home: NodeHome, roots: Sequence[str]) -> bool:
+    """Make the membership's roots the node's own, for its handshakes; whether they changed.
+
+    A node trusts what the membership says about roots as it does about members. Raises TrustError, ConfigError.
+    """
+    bundle = "".join(roots).encode("ascii")
+    if not roots or read_file(roots_path(home), limit=MAX_CHAIN_PEM_BYTES) == bundle:
+        return False
+    read_roots(bundle, "the membership")
+    write_atomic(roots_path(home), bundle, mode=PUBLIC, replace=True)
+    return True
 
 
 class CertificateState(StrEnum):
@@ -143,7 +162,7 @@ class CertificateStatus:
 
 def certificate_status(home: NodeHome, now: datetime) -> CertificateStatus:
     """Judge the current slot without refusing an expired one. Raises ConfigError or TrustError for a broken one."""
-    identity = _own_identity(home)
+    identity = own_identity(home)
     is_pending = _next(home).exists()
     if not _current(home).exists():
         return CertificateStatus(identity, CertificateState.ABSENT, is_pending)
@@ -169,6 +188,33 @@ def certificate_status(home: NodeHome, now: datetime) -> CertificateStatus:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class CurrentLeaf:
+    """What the current slot's leaf says of itself, unverified."""
+
+    serial: str
+    issuer_key: str
+    """SHA-256 of the public key of the intermediate beside it, hexadecimal."""
+    not_before: datetime
+    not_after: datetime
+
+
+def current_leaf(home: NodeHome) -> CurrentLeaf | None:
+    """Read the current slot's leaf, None if there is no slot. Raises ConfigError or TrustError for a damaged one."""
+    path = _current(home)
+    if not path.exists():
+        return None
+    content = read_private(path, limit=MAX_CHAIN_PEM_BYTES, hint=NEW_HINT)
+    _read_key(content, path)
+    leaf, *above = read_certificates(_chain_in(content), f"{path} beside its key")
+    return CurrentLeaf(
+        serial=f"{leaf.serial_number:x}",
+        issuer_key=key_hash(p256_key(above[0], "the intermediate")) if above else "",
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+    )
+
+
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of a certificate, hexadecimal: `openssl x509 -fingerprint -sha256` without colons."""
     return certificate.fingerprint(SHA256()).hex()
@@ -176,14 +222,16 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def _load_current(home: NodeHome) -> tuple[Credentials, VerifiedLeaf]:
     path = _current(home)
-    content = read_private(path, limit=MAX_CHAIN_PEM_BYTES, hint=REQUEST_HINT)
+    content = read_private(path, limit=MAX_CHAIN_PEM_BYTES, hint=NEW_HINT)
     key = _read_key(content, path)
-    chain_pem = content[content.find(CERTIFICATE_BEGIN) :] if CERTIFICATE_BEGIN in content else b""
+    chain_pem = _chain_in(content)
     chain = read_certificates(chain_pem, f"{path} beside its key")
     if chain[0].public_key() != key.public_key():
-        raise TrustError(f"the key and the certificate in {path} do not belong together", hint=REQUEST_HINT)
-    roots_pem = read_file(_roots(home), limit=MAX_CHAIN_PEM_BYTES, hint="`pulang cert install` with --root root.pem")
-    leaf = _judge(home, chain, read_roots(roots_pem, str(_roots(home))))
+        raise TrustError(f"the key and the certificate in {path} do not belong together", hint=NEW_HINT)
+    roots_pem = read_file(
+        roots_path(home), limit=MAX_CHAIN_PEM_BYTES, hint="`pulang cert install` with --root root.pem"
+    )
+    leaf = _judge(home, chain, read_roots(roots_pem, str(roots_path(home))))
     credentials = Credentials(
         key_pem=content[: -len(chain_pem)],
         chain_pem=chain_pem,
@@ -196,10 +244,14 @@ def _load_current(home: NodeHome) -> tuple[Credentials, VerifiedLeaf]:
     return credentials, leaf
 
 
+def _chain_in(slot: bytes) -> bytes:
+    return slot[slot.find(CERTIFICATE_BEGIN) :] if CERTIFICATE_BEGIN in slot else b""
+
+
 def _judge(home: NodeHome, chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> VerifiedLeaf:
     """Verify a chain and that it speaks for the province this folder belongs to."""
     leaf = verify_chain(chain, roots)
-    own = _own_identity(home)
+    own = own_identity(home)
     if leaf.identity != own:
         raise TrustError(
             f"the certificate is of {leaf.identity}, and this node is {own}",
@@ -208,11 +260,13 @@ def _judge(home: NodeHome, chain: Sequence[x509.Certificate], roots: Sequence[x5
     return leaf
 
 
-def _roots_to_trust(home: NodeHome, offered: bytes | None, *, replace_roots: bool) -> bytes:
-    path = _roots(home)
+def roots_to_trust(home: NodeHome, offered: bytes | None, *, replace_roots: bool = False) -> bytes:
+    """Return the roots this node trusts, or those offered to a node that has none. Raises ConfigError or TrustError."""
+    path = roots_path(home)
     if not path.exists():
         if offered is None:
             raise ConfigError("this node has no root yet", hint="give the authority's root.pem with --root")
+        read_roots(offered, "the root file")
         return offered
     installed = read_file(path, limit=MAX_CHAIN_PEM_BYTES)
     if offered is None or replace_roots:
@@ -244,11 +298,12 @@ def _read_key(content: bytes, path: Path) -> EllipticCurvePrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None  # the library's text may describe the key: ours says only where
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
-        raise ConfigError(f"{path} does not begin with a whole P-256 private key", hint=REQUEST_HINT)
+        raise ConfigError(f"{path} does not begin with a whole P-256 private key", hint=NEW_HINT)
     return key
 
 
-def _own_identity(home: NodeHome) -> Identity:
+def own_identity(home: NodeHome) -> Identity:
+    """Return the province a node's folder belongs to. Raises ConfigError."""
     config = load_config(home)
     return Identity(config.federation, config.province)
 
@@ -265,5 +320,6 @@ def _previous(home: NodeHome) -> Path:
     return home.pki / "previous.pem"
 
 
-def _roots(home: NodeHome) -> Path:
+def roots_path(home: NodeHome) -> Path:
+    """Return where the roots lie that this node trusts."""
     return home.pki / "root.pem"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -10,15 +11,16 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from node.errors import CertificateExpiredError, ConfigError, NotAMemberError, TrustError
-from node.pki.profile import check_leaf_profile, p256_key
+from node.errors import CertificateExpiredError, CertificateRevokedError, ConfigError, NotAMemberError, TrustError
+from node.pki.identity import Identity
+from node.pki.keys import key_hash
+from node.pki.profile import check_intermediate_profile, check_leaf_profile, p256_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from node.pki.identity import Identity
-    from node.pki.membership import Member, Membership
+    from node.pki.membership import Member, Membership, Revocation
 
 MAX_CHAIN_PEM_BYTES: Final = 64 * 1024
 CACHED_PEERS: Final = 256  # ten members, a few certificates each; only verified ones enter: no stranger can flush it
@@ -32,6 +34,8 @@ class VerifiedLeaf:
     not_before: datetime
     not_after: datetime
     """The chain's common validity: the latest start and the earliest end of all its certificates."""
+    chain: tuple[tuple[str, str], ...]
+    """Leaf, then intermediate: SHA-256 of the issuer's public key, and the serial number, both hexadecimal."""
 
     def check_validity(self, now: datetime) -> None:
         """Raise CertificateExpiredError outside the chain's common validity."""
@@ -43,40 +47,74 @@ class VerifiedLeaf:
         if now >= self.not_after:
             raise CertificateExpiredError(
                 f"the certificate of {self.identity} expired at {self.not_after:%Y-%m-%d %H:%M:%S} UTC",
-                hint="its node must get a new one: `pulang cert request`, then `pulang cert install`",
+                hint="its node must get a new one: `pulang cert renew`; if that is refused, `pulang ca status`",
             )
 
+    def check_revoked(self, revoked: Sequence[Revocation]) -> None:
+        """Raise CertificateRevokedError if the leaf or its intermediate was taken back."""
+        for revocation in revoked:
+            if (revocation.issuer_key, revocation.serial) in self.chain:
+                raise CertificateRevokedError(
+                    f"the certificate of {self.identity} was revoked at {revocation.revoked_at:%Y-%m-%d %H:%M} UTC: "
+                    f"{revocation.reason.replace('_', ' ')}",
+                    hint="its node needs a new one: `pulang cert renew`, or a new intermediate: `pulang ca prepare`",
+                )
 
-def verify_peer(leaf_pem: bytes, roots_pem: bytes, membership: Membership, now: datetime) -> Member:
+
+def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime) -> Member:
     """Return the member a peer's certificate speaks for. Called for every RPC: gRPC checks only once a connection.
 
-    The signatures, profile and names of a certificate never change and are remembered; time and membership are
+    The leaf counts under an intermediate that the membership lists for its province, which counts under a root of the
+    membership. Signatures, profile and names never change and are remembered; time, membership and revocation are
     asked every time.
-    Raises TrustError (foreign, tampered, wrong form or federation), CertificateExpiredError or NotAMemberError.
+    Raises TrustError (foreign, tampered, wrong form or federation), NotAMemberError, CertificateExpiredError,
+    CertificateRevokedError or, for what is no certificate, ConfigError.
     """
-    leaf = _verified(leaf_pem, roots_pem)
-    leaf.check_validity(now)
-    membership.check_validity(now)
-    if leaf.identity.federation != membership.federation:
-        raise TrustError(f"the certificate is of {leaf.identity}, and this federation is {membership.federation}")
-    member = membership.by_code(leaf.identity.province)
+    identity = _identity(leaf_pem)
+    if identity.federation != membership.federation:
+        raise TrustError(f"the certificate is of {identity}, and this federation is {membership.federation}")
+    member = membership.by_code(identity.province)
     if member is None:
         raise NotAMemberError(
-            f"{leaf.identity} has a sound certificate and is not a member",
+            f"{identity} is not a member",
             hint="the authority admits it with `pulang federation admit` and publishes the membership",
         )
+    leaf = _verified(leaf_pem, member.intermediates, membership.roots)
+    leaf.check_validity(now)
+    membership.check_validity(now)
+    leaf.check_revoked(membership.revoked)
     return member
 
 
 @lru_cache(maxsize=CACHED_PEERS)
-def _verified(leaf_pem: bytes, roots_pem: bytes) -> VerifiedLeaf:
-    return verify_chain(read_certificates(leaf_pem, "the peer's certificate"), read_roots(roots_pem, "the root file"))
+def _identity(leaf_pem: bytes) -> Identity:
+    (leaf,) = _single(read_certificates(leaf_pem, "the peer's certificate"))
+    return check_leaf_profile(leaf)
+
+
+@lru_cache(maxsize=CACHED_PEERS)
+def _verified(leaf_pem: bytes, intermediates: tuple[str, ...], roots: tuple[str, ...]) -> VerifiedLeaf:
+    (leaf,) = read_certificates(leaf_pem, "the peer's certificate")
+    for pem in intermediates:
+        (intermediate,) = _single(read_certificates(pem.encode(), "an intermediate of the membership"))
+        if is_signed_by(leaf, intermediate):
+            return verify_chain((leaf, intermediate), read_roots("".join(roots).encode(), "the membership"))
+    raise TrustError(
+        f"the certificate of {check_leaf_profile(leaf)} was not issued by an intermediate that the membership lists",
+        hint="a new intermediate counts once it is in the published membership; until then, activate the one before",
+    )
 
 
 def verify_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> VerifiedLeaf:
-    """Check a chain, leaf first, up to one of `roots`, and the leaf's profile and names. Raises TrustError."""
-    leaf, *intermediates = chain
+    """Check a chain of leaf and intermediate up to one of `roots`, both profiles and the names. Raises TrustError."""
+    leaf, *above = chain
     identity = check_leaf_profile(leaf)
+    if len(above) != 1:
+        raise TrustError(
+            f"the certificate of {identity} does not come with exactly one intermediate",
+            hint="the file holds the leaf and then its intermediate, as `pulang cert issue` writes it",
+        )
+    check_intermediate_profile(above[0], identity)
     verifier = (
         PolicyBuilder()
         .store(Store(list(roots)))
@@ -86,18 +124,85 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certifi
         .build_client_verifier()
     )
     try:
-        path = verifier.verify(leaf, intermediates).chain
+        path = verifier.verify(leaf, above).chain
     except (VerificationError, ValueError):  # ValueError: a part that is only parsed here, such as the subject
         # The library's reason may quote the foreign certificate; ours never does.
         raise TrustError(
-            f"the certificate of {identity} was not issued by this federation's root",
+            f"the certificate of {identity} was not issued under this federation's root",
             hint="compare the root's fingerprint with the authority's: `pulang cert status` shows ours",
         ) from None
     return VerifiedLeaf(
         identity=identity,
         not_before=max(certificate.not_valid_before_utc for certificate in path),
         not_after=min(certificate.not_valid_after_utc for certificate in path),
+        chain=tuple(
+            (key_hash(p256_key(issuer, "the issuer")), f"{certificate.serial_number:x}")
+            for certificate, issuer in itertools.pairwise(path)
+        ),
     )
+
+
+def verify_intermediate(
+    intermediate: x509.Certificate, identity: Identity, roots: Sequence[x509.Certificate]
+) -> x509.Certificate:
+    """Check a province's intermediate under one of `roots`, and that it does not outlive it; return that root."""
+    check_intermediate_profile(intermediate, identity)
+    root = next((root for root in roots if is_signed_by(intermediate, root)), None)
+    if root is None:
+        raise TrustError(
+            f"the intermediate of {identity} was not issued by this federation's root",
+            hint="compare the root's fingerprint with the authority's, by telephone",
+        )
+    if (
+        not root.not_valid_before_utc
+        <= intermediate.not_valid_before_utc
+        < intermediate.not_valid_after_utc
+        <= (root.not_valid_after_utc)
+    ):
+        raise TrustError(f"the intermediate of {identity} outlives the root it stands under")
+    return root
+
+
+def server_anchors(membership: Membership, province: str) -> bytes:
+    """Return what a member's server must stand under: its listed intermediates that are not revoked, as one PEM file.
+
+    A client cannot look at its server's certificate per call; it can refuse, by its anchors, every other issuer.
+    Raises NotAMemberError, or TrustError when no intermediate counts.
+    """
+    member = membership.by_code(province)
+    if member is None:
+        raise NotAMemberError(f"province {province} of {membership.federation} is not a member")
+    identity = Identity(membership.federation, province)
+    roots = read_roots("".join(membership.roots).encode(), "the membership")
+    taken_back = {(revocation.issuer_key, revocation.serial) for revocation in membership.revoked}
+    anchors = []
+    for pem in member.intermediates:
+        (intermediate,) = _single(read_certificates(pem.encode(), "an intermediate of the membership"))
+        root = verify_intermediate(intermediate, identity, roots)
+        if (key_hash(p256_key(root, "the root")), f"{intermediate.serial_number:x}") not in taken_back:
+            anchors.append(pem)
+    if not anchors:
+        raise TrustError(
+            f"the membership lists no intermediate of {identity} that counts",
+            hint="its authority issues one and publishes the membership",
+        )
+    return "".join(anchors).encode()
+
+
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer`'s key signed a certificate in its name; no word about either being any good."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _single(certificates: tuple[x509.Certificate, ...]) -> tuple[x509.Certificate]:
+    first, *more = certificates
+    if more:
+        raise TrustError("more than one certificate where one belongs", hint="the intermediate is in the membership")
+    return (first,)
 
 
 def read_certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:

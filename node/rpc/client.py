@@ -25,6 +25,7 @@ from node.errors import (
     PeerUnreachableError,
 )
 from node.pki.identity import Identity
+from node.pki.trust import server_anchors
 from node.rpc.audit import COSIGN, read_reply, write_request
 from node.rpc.wire import (
     MAX_RESPONSE_BYTES,
@@ -84,6 +85,7 @@ class _Connection:
 
     channel: grpc.aio.Channel
     address: str
+    anchors: bytes = field(repr=False)
     credentials: Credentials = field(repr=False)
     proven: bool = False
 
@@ -113,6 +115,8 @@ class Peers:
         self._connections: dict[str, _Connection] = {}
         self._peers: dict[str, _Peer] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self._anchored: Membership | None = None
+        self._anchors: dict[str, bytes] = {}  # by code, as `_anchored` lists them
 
     async def ask(self, member: Member, query: EncodedQuery, header: QuestionHeader, *, deadline_s: float) -> Answer:
         """Put a question to one member and return its checked answer within `deadline_s`.
@@ -283,7 +287,7 @@ class Peers:
             await asyncio.sleep(delay_s)
 
     def _connect(self, member: Member, *, even_if_expired: bool) -> _Connection:
-        """Return the member's channel; a new one when our credentials or its address have changed."""
+        """Return the member's channel; a new one when our credentials, its address or intermediates have changed."""
         now = self._now()
         credentials = self._credentials.get()
         membership = self._membership.get()
@@ -295,19 +299,28 @@ class Peers:
             )
         if not even_if_expired:
             membership.check_validity(now)
+        anchors = self._anchors_of(membership, member.code)
         known = self._connections.get(member.code)
-        if known is not None and known.credentials is credentials and known.address == member.address:
+        made_of = (member.address, anchors)
+        if known is not None and known.credentials is credentials and (known.address, known.anchors) == made_of:
             return known
         if known is not None:
             self._drain(known)
         expected = Identity(membership.federation, member.code)
         channel = grpc.aio.secure_channel(
             member.address,
-            grpc.ssl_channel_credentials(credentials.roots_pem, credentials.key_pem, credentials.chain_pem),
+            grpc.ssl_channel_credentials(anchors, credentials.key_pem, credentials.chain_pem),
             options=(*OPTIONS, ("grpc.ssl_target_name_override", expected.server_name)),
         )
-        fresh = self._connections[member.code] = _Connection(channel, member.address, credentials)
+        fresh = self._connections[member.code] = _Connection(channel, member.address, anchors, credentials)
         return fresh
+
+    def _anchors_of(self, membership: Membership, code: str) -> bytes:
+        if membership is not self._anchored:
+            self._anchored, self._anchors = membership, {}
+        if code not in self._anchors:
+            self._anchors[code] = server_anchors(membership, code)
+        return self._anchors[code]
 
     def _drain(self, connection: _Connection) -> None:
         task = asyncio.create_task(connection.channel.close(DRAIN_S))

@@ -210,7 +210,7 @@ class _Door(grpc.aio.ServerInterceptor):
         if leaf_pem is None:
             raise TrustError("the caller shows no certificate")
         runtime = self._runtime
-        return verify_peer(leaf_pem, runtime.credentials.get().roots_pem, runtime.membership, runtime.now())
+        return verify_peer(leaf_pem, runtime.membership, runtime.now())
 
 
 class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):

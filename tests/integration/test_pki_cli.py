@@ -62,7 +62,7 @@ def founded(shell: Shell) -> Shell:
     """An authority and a node of province 35 whose request is written."""
     shell.ok("federation authority authority --name fkd-mpu")
     shell.ok("node init --home n35 --province 35")
-    shell.ok("cert request --home n35 --out 35.csr")
+    shell.ok("ca prepare --home n35 --out 35.csr")
     return shell
 
 
@@ -92,8 +92,10 @@ def join_line(shell: Shell) -> str:
     )
 
 
-ISSUE = "cert issue --authority authority --province 35 35.csr --out 35.crt"
-INSTALL = "cert install --home n35 35.crt --root authority/root.pem"
+ISSUE = "ca issue --authority authority --province 35 35.csr --out 35.crt"
+INSTALL = "ca install --home n35 35.crt --root authority/root.pem"
+ACTIVATE = "ca activate --home n35"
+RENEW = "cert renew --home n35"
 PROPOSE = "federation propose"
 INIT = (
     "federation init founding --name fkd-mpu --threshold 2 --signer Jatim=s1.key.pub --signer Bali=s2.key.pub "
@@ -103,17 +105,18 @@ INIT = (
 
 
 def test_a_node_comes_into_a_federation(signed: Shell) -> None:
-    signed.ok(ISSUE)
-    signed.ok(INSTALL)
+    for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
+        signed.ok(line)
     assert "35  Jawa Timur             127.0.0.1:7035" in signed.ok(join_line(signed))
     status = json.loads(signed.ok("cert status --home n35 --json"))
     assert (status["state"], status["province"], status["pending"]) == ("valid", "35", False)
-    assert 29.9 < status["days_left"] <= 30
+    assert 6.9 < status["days_left"] <= 7
     assert "province 35 of fkd-mpu: valid" in signed.ok("cert status --home n35")
 
 
 def test_no_command_prints_a_secret(signed: Shell) -> None:
-    shown = signed.ok(ISSUE) + signed.ok(INSTALL) + signed.ok("cert status --home n35 --json")
+    shown = "".join(signed.ok(line) for line in (ISSUE, INSTALL, ACTIVATE, RENEW))
+    shown += signed.ok("cert status --home n35 --json") + signed.ok("ca status --authority authority --json")
     shown += signed.ok(join_line(signed)) + signed.ok("federation show --home n35 --json")
     secret = (signed.folder / "authority" / "epoch-1.key").read_text().strip()
     assert secret not in shown
@@ -124,9 +127,11 @@ def test_no_command_prints_a_secret(signed: Shell) -> None:
 
 def test_the_exit_code_of_status_tells_a_timer_what_to_do(founded: Shell) -> None:
     absent = founded.run("cert status --home n35 --json")
-    assert (absent.code, json.loads(absent.out)["state"], json.loads(absent.out)["pending"]) == (78, "absent", True)
+    assert (absent.code, json.loads(absent.out)["state"], json.loads(absent.out)["pending"]) == (78, "absent", False)
     founded.ok(ISSUE + " --days 1")
     founded.ok(INSTALL)
+    founded.ok(ACTIVATE)
+    founded.ok(RENEW)
     assert founded.run("cert status --home n35").code == 0
 
 
@@ -139,9 +144,10 @@ def test_another_provinces_request_is_refused(founded: Shell) -> None:
     assert not (founded.folder / "35.crt").exists()
 
 
-def test_a_request_issued_before_is_refused(founded: Shell) -> None:
+def test_a_request_issued_before_gives_the_same_certificate_again(founded: Shell) -> None:
     founded.ok(ISSUE)
-    founded.refused(ISSUE.replace("35.crt", "again.crt"), 77, "in the register already")
+    founded.ok(ISSUE.replace("35.crt", "again.crt"))
+    assert (founded.folder / "again.crt").read_bytes() == (founded.folder / "35.crt").read_bytes()
 
 
 def test_no_output_file_is_overwritten_and_nothing_is_registered_for_it(founded: Shell) -> None:
@@ -149,7 +155,7 @@ def test_no_output_file_is_overwritten_and_nothing_is_registered_for_it(founded:
     founded.refused(ISSUE, 78, r"35\.crt exists already")
     assert (founded.folder / "35.crt").read_text() == "something dear"
     assert len((founded.folder / "authority" / "issued.jsonl").read_text().splitlines()) == 1
-    founded.refused("cert request --home n35 --discard --out 35.csr", 78, r"35\.csr exists already")
+    founded.refused("ca prepare --home n35 --discard --out 35.csr", 78, r"35\.csr exists already")
 
 
 def test_garbage_instead_of_a_request_is_refused(founded: Shell) -> None:
@@ -162,7 +168,7 @@ def test_a_missing_request_is_refused(founded: Shell) -> None:
     assert founded.run(ISSUE).code == 78
 
 
-def test_half_a_certificate_is_not_installed(founded: Shell) -> None:
+def test_half_an_intermediate_is_not_installed(founded: Shell) -> None:
     founded.ok(ISSUE)
     path = founded.folder / "35.crt"
     write_atomic(path, path.read_bytes()[:200], replace=True)
@@ -175,10 +181,97 @@ def test_a_foreign_root_is_refused(founded: Shell) -> None:
     founded.refused(INSTALL.replace("authority/root.pem", "other/root.pem"), 77, "not issued by this federation's root")
 
 
-def test_a_certificate_on_another_provinces_node_is_refused(founded: Shell) -> None:
+def test_an_intermediate_on_another_provinces_node_is_refused(founded: Shell) -> None:
     founded.ok(ISSUE)
     founded.ok("node init --home n33 --province 33")
-    founded.refused(INSTALL.replace("n35", "n33"), 77, "of province 35 of fkd-mpu, and this node is province 33")
+    founded.refused(INSTALL.replace("n35", "n33"), 77, "not constrained to the names of province 33")
+
+
+def test_a_province_that_keeps_its_intermediate_elsewhere_carries_requests_to_it(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    founded.ok(INSTALL)
+    founded.ok(ACTIVATE)  # n35 is the folder that is kept apart
+    founded.ok("node init --home served --province 35")
+    founded.ok("cert request --home served --out served.csr")
+    founded.ok("cert issue --home n35 served.csr --out served.crt --days 60")
+    shown = founded.ok("cert install --home served served.crt --root authority/root.pem")
+    assert "59.9 days" in shown or "60.0 days" in shown
+    founded.refused("cert renew --home served", 78, "has no intermediate to renew with")
+
+
+def test_an_intermediate_rolls_by_the_verbs_and_refuses_them_out_of_order(founded: Shell) -> None:
+    def stages() -> list[str]:
+        shown = json.loads(founded.run("ca status --home n35 --json").out)
+        return [issuer["stage"] for issuer in shown["issuers"]]
+
+    founded.refused(ACTIVATE, 77, "has no certificate yet")
+    founded.ok(ISSUE)
+    founded.ok(INSTALL)
+    founded.ok(ACTIVATE)
+    founded.ok(RENEW)
+    founded.refused("ca taint --home n35", 77, "no old one to taint")
+    founded.ok("ca prepare --home n35 --out 2.csr")
+    founded.ok("ca issue --authority authority --province 35 2.csr --out 2.crt")
+    founded.ok("ca install --home n35 2.crt")
+    assert stages() == ["active", "prepared"]
+    founded.refused("ca revoke --home n35", 77, "nothing is tainted")
+    founded.ok(ACTIVATE)
+    assert stages() == ["old", "active"]
+    founded.refused("ca prepare --home n35 --out 3.csr", 77, "number 1 is old .* never three at a time")
+    founded.refused("ca revoke --home n35", 77, "old and not tainted")
+    founded.ok("ca taint --home n35")
+    founded.refused("ca revoke --home n35", 77, "this node's certificate hangs on the tainted intermediate")
+    founded.ok(RENEW)  # due at once, because its intermediate is tainted
+    entry = json.loads(founded.ok("ca revoke --home n35 --reason key_compromise"))
+    assert stages() == ["revoked", "active"]
+    assert entry["reason"] == "key_compromise"
+    first = founded.ok("ca status --authority authority")
+    assert entry["serial"] in first
+
+
+def test_a_root_rolls_by_the_verbs_and_cuts_nobody_off_unasked(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    founded.ok("ca prepare --authority authority")
+    founded.ok("ca prepare --authority authority")  # again: the same one
+    assert (founded.folder / "authority" / "root.pem").read_text().count("BEGIN CERTIFICATE") == 2
+    founded.ok("ca activate --authority authority")
+    founded.ok("ca taint --authority authority")
+    founded.refused("ca revoke --authority authority", 77, "provinces 35 hang on the tainted root")
+    founded.ok("ca prepare --home n35 --discard --out 2.csr")
+    founded.ok("ca issue --authority authority --province 35 2.csr --out 2.crt")
+    founded.ok("ca revoke --authority authority")
+    assert (founded.folder / "authority" / "root.pem").read_text().count("BEGIN CERTIFICATE") == 1
+    assert not (founded.folder / "authority" / "roots" / "1.key").exists()
+
+
+def test_a_leaf_is_taken_back_and_the_node_gets_another(founded: Shell) -> None:
+    for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
+        founded.ok(line)
+    serial = json.loads(founded.ok("cert status --home n35 --json"))["serial"]
+    founded.ok(f"cert revoke --home n35 --serial {serial} --reason key_compromise --out gone.json")
+    entry = json.loads((founded.folder / "gone.json").read_text())
+    assert (entry["serial"], entry["reason"]) == (serial, "key_compromise")
+    assert json.loads(founded.ok(f"cert revoke --home n35 --serial {serial}")) == entry  # again: the same
+    founded.refused("cert revoke --home n35 --serial 1234", 78, "no certificate in .* has this serial number")
+    founded.ok(RENEW)
+    assert json.loads(founded.ok("cert status --home n35 --json"))["serial"] != serial
+
+
+def test_a_renewal_before_its_time_is_done_only_when_forced(founded: Shell) -> None:
+    for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
+        founded.ok(line)
+    before = (founded.folder / "n35" / "pki" / "current.pem").read_bytes()
+    assert "not due yet" in founded.ok(RENEW)
+    assert (founded.folder / "n35" / "pki" / "current.pem").read_bytes() == before
+    founded.ok(f"{RENEW} --force")
+    assert (founded.folder / "n35" / "pki" / "previous.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize("more", ["", " --authority authority --home n35"])
+def test_a_verb_of_ca_wants_one_folder_and_not_two(founded: Shell, more: str) -> None:
+    ran = founded.run(f"ca status{more}")
+    assert ran.code == 2
+    assert "--authority DIR" in ran.err
 
 
 def test_a_list_that_was_edited_is_refused(signed: Shell) -> None:

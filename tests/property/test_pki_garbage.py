@@ -43,7 +43,8 @@ class Small:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     folder = tmp_path_factory.mktemp("federation")
-    world = World(folder, Authority.found(folder / "authority", "fkd-mpu", NOW - DAY))
+    world = World(folder, Authority.found(folder / "authority", "fkd-mpu", NOW - DAY), began=NOW - DAY)
+    world.ca("35")
     world.authority.admit(Member("35", "Jawa Timur", "127.0.0.1:7035"))
     membership, envelope = world.authority.publish(NOW)
     return Small(
@@ -73,7 +74,7 @@ def test_no_edit_changes_what_a_certificate_says_or_escapes_as_another_error(
 ) -> None:
     changed = edited(small.leaf, edits)
     try:
-        verify_peer(armoured(changed, "CERTIFICATE"), small.world.authority.root_pem, small.membership, NOW)
+        verify_peer(armoured(changed, "CERTIFICATE"), small.membership, NOW)
     except NodeError:
         return
     # DER leaves the signature's own wrapping a little freedom; what is signed has none.
@@ -88,7 +89,7 @@ def test_no_edit_of_a_request_gets_another_key_certified_or_escapes_as_another_e
 ) -> None:
     changed = edited(small.request, edits)
     try:
-        issued = small.world.authority.issue(armoured(changed, "CERTIFICATE REQUEST"), "35", NOW)
+        issued = small.world.authority.issue_intermediate(armoured(changed, "CERTIFICATE REQUEST"), "35", NOW)
     except NodeError:
         return
     assert x509.load_pem_x509_certificate(issued).public_key() == x509.load_der_x509_csr(small.request).public_key()
@@ -111,9 +112,9 @@ def test_no_edit_of_a_membership_changes_what_it_says(small: Small, edits: list[
 @example(b'{"payloadType":"application/vnd.pulang.membership.v1+json","payload":"\xc3\xa9","signatures":[]}')
 def test_no_bytes_escape_as_another_error(small: Small, data: bytes) -> None:
     with pytest.raises(NodeError):
-        verify_peer(data, small.world.authority.root_pem, small.membership, NOW)
+        verify_peer(data, small.membership, NOW)
     with pytest.raises(NodeError):
-        small.world.authority.issue(data, "35", NOW)
+        small.world.authority.issue_intermediate(data, "35", NOW)
     with pytest.raises(NodeError):
         verify_membership(data, small.world.authority.anchor_pem, NOW)
 

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def foreign(tmp_path: Path) -> World:
+    """Another federation of the same name."""
+    (tmp_path / "other").mkdir()
+    return World(tmp_path / "other", Authority.found(tmp_path / "other" / "authority", "fkd-mpu", NOW - 60 * DAY))
+
+
 def contents(home: NodeHome) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in home.pki.iterdir()}
 
@@ -80,7 +86,7 @@ def test_an_installed_certificate_is_what_the_node_shows(world: World) -> None:
 def test_a_renewed_certificate_replaces_and_keeps_the_one_before(world: World) -> None:
     home = world.certified("35")
     before = (home.pki / "current.pem").read_bytes()
-    renewed = world.authority.issue(request_certificate(home), "35", NOW + DAY)
+    renewed = world.issue(request_certificate(home), "35", NOW + DAY)
     assert load_credentials(home, NOW).not_after == NOW + 30 * DAY  # until it is installed, the old one serves
     install_certificate(home, renewed, NOW + DAY)
     assert load_credentials(home, NOW + DAY).not_after == NOW + 31 * DAY
@@ -90,7 +96,7 @@ def test_a_renewed_certificate_replaces_and_keeps_the_one_before(world: World) -
 
 def test_installing_twice_changes_nothing(world: World) -> None:
     home = world.home("35")
-    leaf = world.authority.issue(request_certificate(home), "35", NOW)
+    leaf = world.issue(request_certificate(home), "35", NOW)
     install_certificate(home, leaf, NOW, roots_pem=world.authority.root_pem)
     before = contents(home)
     install_certificate(home, leaf, NOW)
@@ -99,7 +105,7 @@ def test_installing_twice_changes_nothing(world: World) -> None:
 
 def test_a_repeated_install_does_not_eat_the_key_of_a_newer_request(world: World) -> None:
     home = world.home("35")
-    leaf = world.authority.issue(request_certificate(home), "35", NOW)
+    leaf = world.issue(request_certificate(home), "35", NOW)
     install_certificate(home, leaf, NOW, roots_pem=world.authority.root_pem)
     request_certificate(home)
     install_certificate(home, leaf, NOW)
@@ -116,52 +122,52 @@ def refused(home: NodeHome, leaf: bytes, error: type[NodeError], why: str, roots
 def test_a_certificate_for_another_key_is_refused(world: World) -> None:
     home = world.certified("35")
     request_certificate(home)
-    refused(home, world.leaf("35"), TrustError, "not made for the key that waits")
+    refused(home, world.chain("35"), TrustError, "not made for the key that waits")
 
 
 def test_another_provinces_certificate_is_refused(world: World) -> None:
     home = world.certified("35")
-    refused(home, world.leaf("33"), TrustError, "of province 33 of fkd-mpu, and this node is province 35")
+    refused(home, world.chain("33"), TrustError, "of province 33 of fkd-mpu, and this node is province 35")
 
 
 def test_a_certificate_of_a_foreign_root_is_refused(world: World, tmp_path: Path) -> None:
     home = world.certified("35")
-    other = Authority.found(tmp_path / "other", "fkd-mpu", NOW - DAY)
+    other = foreign(tmp_path)
     leaf = other.issue(request_certificate(home), "35", NOW)
-    refused(home, leaf, TrustError, "not issued by this federation's root")
-    refused(home, leaf, TrustError, "not the root this node trusts", roots=other.root_pem)
+    refused(home, leaf, TrustError, "not issued under this federation's root")
+    refused(home, leaf, TrustError, "not the root this node trusts", roots=other.authority.root_pem)
 
 
 def test_another_root_is_trusted_only_when_told_so(world: World, tmp_path: Path) -> None:
     home = world.certified("35")
-    other = Authority.found(tmp_path / "other", "fkd-mpu", NOW - DAY)
+    other = foreign(tmp_path)
     leaf = other.issue(request_certificate(home), "35", NOW)
-    install_certificate(home, leaf, NOW, roots_pem=other.root_pem, replace_roots=True)
-    assert load_credentials(home, NOW).roots_pem == other.root_pem
+    install_certificate(home, leaf, NOW, roots_pem=other.authority.root_pem, replace_roots=True)
+    assert load_credentials(home, NOW).roots_pem == other.authority.root_pem
 
 
 def test_an_expired_certificate_is_refused(world: World) -> None:
     home = world.certified("35")
-    leaf = world.authority.issue(request_certificate(home), "35", NOW - 10 * DAY + timedelta(hours=1), days=9)
+    leaf = world.issue(request_certificate(home), "35", NOW - 10 * DAY + timedelta(hours=1), days=9)
     refused(home, leaf, CertificateExpiredError, "expired at")
 
 
 def test_the_first_install_needs_a_root(world: World) -> None:
     home = world.home("35")
-    leaf = world.authority.issue(request_certificate(home), "35", NOW)
+    leaf = world.issue(request_certificate(home), "35", NOW)
     refused(home, leaf, ConfigError, "has no root yet")
 
 
 def test_half_a_certificate_is_refused(world: World) -> None:
     home = world.certified("35")
-    leaf = world.authority.issue(request_certificate(home), "35", NOW)
+    leaf = world.issue(request_certificate(home), "35", NOW)
     for size in (0, 50, len(leaf) // 2):
         refused(home, leaf[:size], ConfigError, "not a whole PEM certificate")
 
 
 def test_half_a_root_is_refused(world: World) -> None:
     home = world.home("35")
-    leaf = world.authority.issue(request_certificate(home), "35", NOW)
+    leaf = world.issue(request_certificate(home), "35", NOW)
     refused(home, leaf, ConfigError, "root file is not a whole PEM certificate", roots=world.authority.root_pem[:99])
 
 
@@ -174,7 +180,7 @@ def test_killed_between_any_two_writes_the_node_has_a_whole_certificate_and_a_se
         pass
 
     home = world.certified("35")
-    renewed = world.authority.issue(request_certificate(home), "35", NOW + DAY)
+    renewed = world.issue(request_certificate(home), "35", NOW + DAY)
     writes: list[str] = []
 
     def write(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = False) -> None:
@@ -203,7 +209,7 @@ def test_killed_between_any_two_writes_the_node_has_a_whole_certificate_and_a_se
 def test_a_node_without_a_certificate_says_how_to_get_one(world: World) -> None:
     with pytest.raises(ConfigError, match=r"current\.pem cannot be read") as caught:
         load_credentials(world.home("35"), NOW)
-    assert "pulang cert request" in (caught.value.hint or "")
+    assert "pulang cert renew" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
@@ -237,7 +243,7 @@ def test_a_key_beside_another_keys_certificate_is_refused(world: World) -> None:
     home = world.certified("35")
     path = home.pki / "current.pem"
     key = path.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")[0]
-    path.write_bytes(key + world.leaf("35"))
+    path.write_bytes(key + world.chain("35"))
     with pytest.raises(TrustError, match="do not belong together"):
         load_credentials(home, NOW)
 
@@ -254,8 +260,8 @@ def test_a_half_written_slot_is_one_clear_error(world: World, share: float) -> N
 
 def test_a_replaced_root_file_is_noticed(world: World, tmp_path: Path) -> None:
     home = world.certified("35")
-    (home.pki / "root.pem").write_bytes(Authority.found(tmp_path / "other", "fkd-mpu", NOW - DAY).root_pem)
-    with pytest.raises(TrustError, match="not issued by this federation's root"):
+    (home.pki / "root.pem").write_bytes(foreign(tmp_path).authority.root_pem)
+    with pytest.raises(TrustError, match="not issued under this federation's root"):
         load_credentials(home, NOW)
 
 

@@ -1,0 +1,239 @@
+"""`pulang ca`: the federation's roots and a province's intermediates, from their making to their end."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from node.cli.options import authority_option, home_option, issuer_options
+from node.errors import EXIT_CONFIG, EXIT_DENIED, EXIT_OK, EXIT_RENEW
+from node.files import PUBLIC, check_free, read_file, write_atomic
+from node.pki.authority import DEFAULT_INTERMEDIATE_DAYS, Authority
+from node.pki.credentials import fingerprint
+from node.pki.intermediate import ProvinceAuthority
+from node.pki.register import Reason, revocation_json
+from node.pki.request import MAX_REQUEST_BYTES
+from node.pki.stages import Issuers, Stage, find, next_step
+from node.pki.trust import MAX_CHAIN_PEM_BYTES
+
+if TYPE_CHECKING:
+    from node.home import NodeHome
+    from node.pki.stages import Issuer
+
+FILE: Final = click.Path(path_type=Path)
+SUCCESSOR_AT_LEFT: Final = 1 / 3  # of the active one's life: time for letters, a ceremony and a holiday
+
+reason_option = click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    default=Reason.SUPERSEDED.value,
+    show_default=True,
+    help="Why it is taken back.",
+)
+
+
+@click.group()
+def ca() -> None:
+    """Roll the federation's roots (--authority) and a province's intermediates (--home) in stages.
+
+    prepare, activate, taint, revoke: two are trusted while one replaces the other, and no call fails in between.
+    """
+
+
+@ca.command()
+@issuer_options
+@click.option("--out", type=FILE, metavar="FILE", help="Where the request for an intermediate goes, e.g. 35-ca.csr.")
+@click.option("--discard", is_flag=True, help="Of an intermediate: throw away a key that waits for its certificate.")
+def prepare(authority: Authority | None, home: NodeHome | None, out: Path | None, *, discard: bool) -> None:
+    """Make the next root; or the next intermediate's key, and the request for its certificate.
+
+    A root that is prepared is in root.pem: publish it to every member before it is activated.
+    """
+    if authority is not None:
+        made = authority.prepare(_now())
+        click.echo(f"root number {made.number}  SHA-256 {fingerprint(made.certificate)}")
+        _print_next(authority.issuers)
+    elif home is not None:
+        if out is None:
+            raise click.UsageError("--out FILE is needed: where the request goes")
+        check_free(out)
+        write_atomic(out, ProvinceAuthority(home).prepare(_now(), discard=discard), mode=PUBLIC)
+        click.echo(f"wrote {out}; the key stays in {home.ca}")
+        click.echo("next: the authority runs `pulang ca issue`, then here `pulang ca install`")
+
+
+@ca.command()
+@authority_option
+@click.argument("request_file", type=FILE, metavar="REQUEST")
+@click.option("--province", required=True, metavar="CODE", help="The province whose request this must be, e.g. 35.")
+@click.option("--out", required=True, type=FILE, metavar="FILE", help="Where the certificate goes, e.g. 35-ca.crt.")
+@click.option("--days", default=DEFAULT_INTERMEDIATE_DAYS, show_default=True, help="How long it is valid.")
+def issue(authority: Authority, request_file: Path, province: str, out: Path, days: int) -> None:
+    """Sign the intermediate that REQUEST asks for, if it is really that province's.
+
+    It is in the membership from the next publication on; the province activates it after that.
+    """
+    check_free(out)
+    pem = authority.issue_intermediate(read_file(request_file, limit=MAX_REQUEST_BYTES), province, _now(), days=days)
+    write_atomic(out, pem, mode=PUBLIC)
+    click.echo(f"wrote {out}: intermediate of province {province} of {authority.federation}, {days} days")
+    click.echo("next: publish the membership; the province runs `pulang ca install`, then `pulang ca activate`")
+
+
+@ca.command()
+@home_option
+@click.argument("certificate", type=FILE, metavar="CERTIFICATE")
+@click.option("--root", type=FILE, metavar="FILE", help="The authority's root.pem; needed the first time.")
+def install(home: NodeHome, certificate: Path, root: Path | None) -> None:
+    """Check CERTIFICATE against the waiting key, the province and the root, and take it in."""
+    authority = ProvinceAuthority(home)
+    authority.install(
+        read_file(certificate, limit=MAX_CHAIN_PEM_BYTES),
+        _now(),
+        roots_pem=None if root is None else read_file(root, limit=MAX_CHAIN_PEM_BYTES),
+    )
+    _print_issuers(authority.issuers, _now())
+
+
+@ca.command()
+@issuer_options
+def activate(authority: Authority | None, home: NodeHome | None) -> None:
+    """Let the prepared one sign. The one before signs no more; what it signed counts on."""
+    issuers = _opened(authority, home).activate(_now())
+    _print_issuers(issuers, _now())
+
+
+@ca.command()
+@issuer_options
+def taint(authority: Authority | None, home: NodeHome | None) -> None:
+    """Say that what the old one signed must be reissued; its key is deleted. A running node renews by itself."""
+    issuers = _opened(authority, home).taint(_now())
+    _print_issuers(issuers, _now())
+
+
+@ca.command()
+@issuer_options
+@reason_option
+@click.option(
+    "--out", type=FILE, metavar="FILE", help="Of an intermediate: where the revocation goes, e.g. 35.revoked."
+)
+@click.option("--force", is_flag=True, help="Even if certificates in use hang on it: they are cut off at once.")
+def revoke(authority: Authority | None, home: NodeHome | None, reason: str, out: Path | None, *, force: bool) -> None:
+    """Take the tainted one out: a root leaves root.pem; an intermediate's revocation goes to the federation."""
+    if authority is not None:
+        _print_issuers(authority.revoke(_now(), force=force), _now())
+        click.echo("next: publish the membership, so that every node lets the old root go")
+    elif home is not None:
+        own = ProvinceAuthority(home)
+        give_revocation(revocation_json(own.revoke(_now(), Reason(reason), force=force)), out)
+
+
+@ca.command()
+@issuer_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(authority: Authority | None, home: NodeHome | None, *, as_json: bool) -> int:
+    """Show every issuer's stage and dates, and what to do next.
+
+    Exit codes: 0 nothing to do soon; 20 the active one has less than a third of its life left and no successor; 77 it
+    has expired; 78 none is active.
+    """
+    issuers, now = _opened(authority, home).issuers, _now()
+    if as_json:
+        click.echo(json.dumps(_as_json(issuers, authority, now)))
+    else:
+        _print_issuers(issuers, now)
+        if authority is not None:
+            _print_intermediates(authority, now)
+    return _status_exit(issuers, now)
+
+
+def give_revocation(entry: bytes, out: Path | None) -> None:
+    """Write a revocation where it was asked for, else print it."""
+    if out is None:
+        click.echo(entry.decode("ascii"), nl=False)
+        return
+    write_atomic(out, entry, mode=PUBLIC, replace=True)
+    click.echo(f"wrote {out}: it counts once the federation has published it")
+
+
+def _opened(authority: Authority | None, home: NodeHome | None) -> Authority | ProvinceAuthority:
+    if authority is not None:
+        return authority
+    assert home is not None  # issuer_options: one of the two is there
+    return ProvinceAuthority(home)
+
+
+def _status_exit(issuers: Issuers, now: datetime) -> int:
+    active = find(issuers, Stage.ACTIVE)
+    if active is None:
+        return EXIT_CONFIG
+    if now >= active.certificate.not_valid_after_utc:
+        return EXIT_DENIED
+    return EXIT_RENEW if _needs_successor(issuers, active, now) else EXIT_OK
+
+
+def _needs_successor(issuers: Issuers, active: Issuer, now: datetime) -> bool:
+    begin, end = active.certificate.not_valid_before_utc, active.certificate.not_valid_after_utc
+    return end - now < (end - begin) * SUCCESSOR_AT_LEFT and not find(issuers, Stage.REQUESTED, Stage.PREPARED)
+
+
+def _print_issuers(issuers: Issuers, now: datetime) -> None:
+    for issuer in issuers:
+        line = f"number {issuer.number}  {issuer.stage.value:<9} since {issuer.since:%Y-%m-%d %H:%M} UTC"
+        if issuer.pem is not None:
+            end: datetime = issuer.certificate.not_valid_after_utc
+            line += f"  until {end:%Y-%m-%d} ({max(timedelta(), end - now).days} days)"
+        click.echo(line)
+    _print_next(issuers)
+
+
+def _print_intermediates(authority: Authority, now: datetime) -> None:
+    for issued in authority.register.issued():
+        if issued.kind == "intermediate" and now < issued.not_after:
+            number = next((each.number for each in authority.issuers if each.key == issued.issuer_key), "?")
+            click.echo(
+                f"province {issued.province}  under root {number}  until {issued.not_after:%Y-%m-%d}  {issued.serial}"
+            )
+
+
+def _print_next(issuers: Issuers) -> None:
+    click.echo(f"next: {next_step(issuers)}")
+
+
+def _as_json(issuers: Issuers, authority: Authority | None, now: datetime) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "issuers": [
+            {
+                "number": issuer.number,
+                "stage": issuer.stage.value,
+                "since": issuer.since.isoformat(),
+                "key": issuer.key,
+                "serial": f"{issuer.certificate.serial_number:x}" if issuer.pem else None,
+                "sha256": fingerprint(issuer.certificate) if issuer.pem else None,
+                "not_before": issuer.certificate.not_valid_before_utc.isoformat() if issuer.pem else None,
+                "not_after": issuer.certificate.not_valid_after_utc.isoformat() if issuer.pem else None,
+            }
+            for issuer in issuers
+        ],
+        "next": next_step(issuers),
+    }
+    if authority is not None:
+        found["intermediates"] = [
+            {
+                "province": issued.province,
+                "serial": issued.serial,
+                "issuer_key": issued.issuer_key,
+                "not_after": issued.not_after.isoformat(),
+            }
+            for issued in authority.register.issued()
+            if issued.kind == "intermediate" and now < issued.not_after
+        ]
+    return found
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
