@@ -98,7 +98,7 @@ def _verified(leaf_pem: bytes, intermediates: tuple[str, ...], roots: tuple[str,
     for pem in intermediates:
         (intermediate,) = _single(read_certificates(pem.encode(), "an intermediate of the membership"))
         if is_signed_by(leaf, intermediate):
-            return verify_chain((leaf, intermediate), read_roots("".join(roots).encode(), "the membership"))
+            return verify_chain((leaf, intermediate), _roots_of(roots))
     raise TrustError(
         f"the certificate of {check_leaf_profile(leaf)} was not issued by an intermediate that the membership lists",
         hint="a new intermediate counts once it is in the published membership; until then, activate the one before",
@@ -173,7 +173,7 @@ def server_anchors(membership: Membership, province: str) -> bytes:
     if member is None:
         raise NotAMemberError(f"province {province} of {membership.federation} is not a member")
     identity = Identity(membership.federation, province)
-    roots = read_roots("".join(membership.roots).encode(), "the membership")
+    roots = _roots_of(membership.roots)
     taken_back = {(revocation.issuer_key, revocation.serial) for revocation in membership.revoked}
     anchors = []
     for pem in member.intermediates:
@@ -187,6 +187,15 @@ def server_anchors(membership: Membership, province: str) -> bytes:
             hint="its authority issues one and publishes the membership",
         )
     return "".join(anchors).encode()
+
+
+def _roots_of(roots: tuple[str, ...]) -> tuple[x509.Certificate, ...]:
+    if not roots:
+        raise TrustError(
+            "the membership lists no root: no certificate counts",
+            hint="the signers put the authority's root.pem in: `pulang federation propose roots --add`",
+        )
+    return read_roots("".join(roots).encode(), "the membership")
 
 
 def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
