@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from node.budget import Budgets
 from node.errors import ConfigError
 from node.files import PRIVATE, make_private_folder, read_file, write_atomic
 
@@ -82,6 +83,8 @@ class NodeConfig(BaseModel):
     """Whether two reviewers decide, apart."""
     review_views_per_day: Annotated[int, Field(ge=0)] = 100
     """Candidates that all of this node's reviewers may look at within 24 hours."""
+    budgets: Budgets = Budgets()
+    """How many questions peers may ask: a table of its own, `[budgets]`."""
 
     min_free_mib: Annotated[int, Field(ge=1, le=1 << 30)] = 256
     """Free space, MiB, below which the node stops answering: before the database's disk is full, not after."""
@@ -125,8 +128,11 @@ def write_config(home: NodeHome, config: NodeConfig) -> None:
         raise ConfigError(f"{home.root} is a node's folder already", hint="name another folder with --home DIR")
     lines = [
         f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in config.model_dump(exclude_none=True).items()
+        for key, value in config.model_dump(exclude_none=True, exclude={"budgets"}).items()
     ]
+    if config.budgets != Budgets():
+        lines.append("\n[budgets]\n")
+        lines += [f"{key} = {value}\n" for key, value in config.budgets.model_dump(exclude_defaults=True).items()]
     make_private_folder(home.root)
     write_atomic(home.config, "".join(lines).encode(), mode=PRIVATE)  # private: a database URL may hold a password
 

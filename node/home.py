@@ -68,6 +68,11 @@ class NodeHome:
         return self.root / "secrets" / "index.key"
 
     @property
+    def guard_secret(self) -> Path:
+        """Key of what the node remembers about questions, 32 bytes as hex (0600); never leaves the node."""
+        return self.root / "secrets" / "guard.key"
+
+    @property
     def generations(self) -> Path:
         """Encoded indexes, one folder per generation (g000001, ...)."""
         return self.root / "generations"

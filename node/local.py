@@ -9,7 +9,6 @@ import math
 import os
 import pwd
 import re
-import secrets
 import socket
 import stat
 import struct
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from matching.errors import FieldValueError
 from node.client_file import client_from
 from node.errors import EXIT_FAILED, AccessDeniedError, BusyError, ConfigError, exit_code, hint_of
-from node.files import make_private_folder, read_private, write_atomic
 from node.findings import Failed, Finding, Replied, as_json
 from node.local_client import DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, socket_address
 from node.local_commands import obey
+from node.local_key import load_local_key
 from node.log import log_bug
 from node.messages import CASE_REFERENCE_PATTERN, MAX_DEADLINE_S, PSEUDONYM_BYTES, Purpose
 from node.query import Inquiry, find_home
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 SEAT_S: Final = 5.0  # a question takes less than a second; whoever waits longer is told to come again
 READ_S: Final = 10.0  # the command line sends its line at once; whoever takes longer is not it
 STOP_S: Final = 5.0  # a stopping node gives its running questions this long
-MAX_SECRET_BYTES: Final = 256
-KEY_BYTES: Final = 32
 _LISTEN: Final = 16
 _ONE_VERSION: Final = "node and command line must be of one version"
 _PEERCRED: Final = struct.Struct("3i")  # pid, uid, gid
@@ -77,17 +74,7 @@ async def serve_local(runtime: NodeRuntime, desk: Desk) -> LocalServer:
 
 def load_pseudonyms(home: NodeHome) -> OperatorPseudonyms:
     """Return the node's pseudonyms; their key is made when the first question needs it."""
-    path = home.operator_secret
-    if not path.exists():
-        make_private_folder(path.parent)
-        write_atomic(path, secrets.token_hex(KEY_BYTES).encode("ascii") + b"\n")
-    text = read_private(path, limit=MAX_SECRET_BYTES).decode("ascii", errors="replace").strip()
-    if not re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", text):
-        raise ConfigError(
-            f"{path} is not {KEY_BYTES} bytes in hexadecimal",
-            hint="restore it; or remove it, and operators get new pseudonyms",
-        )
-    return OperatorPseudonyms(bytes.fromhex(text))
+    return OperatorPseudonyms(load_local_key(home.operator_secret, lost="operators get new pseudonyms"))
 
 
 class LocalServer:

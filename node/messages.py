@@ -34,6 +34,8 @@ class RefusalReason(StrEnum):
     SCHEMA_MISMATCH = "schema_mismatch"
     MALFORMED = "malformed"
     CLOCK = "clock"
+    BUDGET = "budget"
+    NONCE_REUSED = "nonce_reused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,12 @@ class ReceivedQuestion:
     """A question as it reached this node.
 
     request_sha256: of the bytes received. header, identity (schema fingerprint, key epoch): None when they break the
-    contract. content: the client's encodings, or why they were not read.
+    contract. content: the client's encodings, or why they were not read. reply_key: 32 bytes that only the bytes
+    received give, under which the answer is kept for their repetition; None when it is not kept.
     """
 
     request_sha256: bytes
     header: QuestionHeader | None
     identity: tuple[bytes, int] | None
     content: EncodedQuery | Refused
+    reply_key: bytes | None = field(default=None, repr=False)

@@ -16,6 +16,7 @@ from node.config import load_config
 from node.epoch import Keyring
 from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
+from node.guard import Guard, load_guard_key
 from node.local_key import load_local_key
 from node.metrics import Metrics
 from node.notary import Notary
@@ -103,6 +104,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             generations=generations,
             model=model,
             store=store,
+            guard=Guard(store, config.budgets, load_guard_key(home), config.province, now),
             now=now,
             threads=config.search_threads,
             zone=Zone(config.review_lower_bits, config.review_upper_bits),

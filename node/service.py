@@ -1,4 +1,4 @@
-"""Answering a peer's question: policy, PENDING row, search, outcome's row, answer, in this order."""
+"""Answering a peer's question: policy, PENDING row with claim and debit, search, outcome, answer, in this order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,7 @@ from matching.clerical import clerical_candidates
 from matching.question import HANDLE_BYTES, EncodedQuery, NameQuery
 from matching.schema import describe
 from matching.search import search
-from node.errors import AccessDeniedError, StoreError
+from node.errors import AccessDeniedError, QueryBudgetError, StoreError
 from node.messages import (
     MAX_CLOCK_SKEW,
     Answer,
@@ -32,7 +32,7 @@ from node.messages import (
     Unavailable,
 )
 from node.policy import Method, require_allowed
-from node.store import NO_REQUEST, PENDING, AuditEntry, Direction, HandleRecord, ReviewFacts
+from node.store import NO_REQUEST, PENDING, Admission, AuditEntry, Direction, HandleRecord, ReviewFacts
 from node.tally import Tally
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from matching.question import SearchResult
     from matching.weights import MatchModel
     from node.generation import Generation, Generations
+    from node.guard import Guard
     from node.messages import ReceivedQuestion
-    from node.store import Store
+    from node.store import Reply, Sighting, Store
 
 MAX_QUESTIONS_PER_CALLER: Final = 4  # at the same moment; one province's flood leaves room for the others
 MAX_QUESTIONS: Final = 64  # at the same moment, of all callers: bounds the memory that waiting questions hold
@@ -55,12 +56,40 @@ NO_REGISTRY: Final = "no registry imported yet"
 NO_AUDIT: Final = "the audit cannot be written"
 DISK_LOW: Final = "the disk is nearly full"
 STOPPING: Final = "the node is stopping"
+OVER_BUDGET: Final = Refused(RefusalReason.BUDGET, "the budget of questions is used up; ask again another day")
+NONCE_REUSED: Final = Refused(RefusalReason.NONCE_REUSED, "the nonce belongs to another question")
 
 _log = structlog.get_logger(__name__)
 
 
 class _StoppedError(Exception):
     """The asker has stopped waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A question that had been answered: the very bytes it was answered with."""
+
+    response: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What comes of a question.
+
+    answer: None when its asker stopped waiting. response: as `write` made it. number: of its PENDING row; without one,
+    nothing was read. admitted: whether budgets were debited for it, so that its answer is kept for its repetition.
+    is_new: whether the sweep monitor looks at it. note: what the audit says of a refusal whose caller is told less.
+    """
+
+    answer: Answer | Repeated | None
+    handles: Sequence[HandleRecord] = ()
+    number: int | None = None
+    admitted: bool = False
+    response: bytes | None = field(default=None, repr=False)
+    is_new: bool = False
+    sighting: Sighting | None = None
+    note: str | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +106,16 @@ class _Patience:
             raise _StoppedError
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question being served. write: makes an answer's bytes; None where nobody wants them."""
+
+    caller: str
+    question: ReceivedQuestion
+    patience: _Patience
+    write: Callable[[Answer], bytes] | None
+
+
 class AnsweringService:
     """Answers questions from one registry. Searches run on threads of their own, off the event loop."""
 
@@ -86,6 +125,7 @@ class AnsweringService:
         generations: Generations,
         model: MatchModel,
         store: Store,
+        guard: Guard,
         now: Callable[[], datetime],
         threads: int,
         zone: Zone | None = None,
@@ -94,6 +134,7 @@ class AnsweringService:
         self._generations = generations
         self._model = model
         self._store = store
+        self._guard = guard
         self._now = now
         self._zone = zone
         self._observe = observe
@@ -110,19 +151,41 @@ class AnsweringService:
         A PENDING row is committed before the registry is searched, its outcome's row with the handles before this
         returns; where they cannot be, the answer is Unavailable. Raises TimeoutError when `time_left_s` ran out first.
         """
+        served = await self._serve(caller, replace(question, reply_key=None), time_left_s, None)
+        assert served.answer is not None
+        assert not isinstance(served.answer, Repeated)
+        return served.answer
+
+    async def reply(
+        self, caller: str, question: ReceivedQuestion, *, time_left_s: float, write: Callable[[Answer], bytes]
+    ) -> bytes:
+        """Answer as `answer` does, in the bytes that `write` makes of it; the same bytes again get the same answer."""
+        served = await self._serve(caller, question, time_left_s, write)
+        if isinstance(served.answer, Repeated):
+            return served.answer.response
+        assert served.answer is not None
+        return write(served.answer) if served.response is None else served.response
+
+    async def _serve(
+        self,
+        caller: str,
+        question: ReceivedQuestion,
+        time_left_s: float,
+        write: Callable[[Answer], bytes] | None,
+    ) -> _Served:
         if self.paused is not None:
-            return Unavailable(self.paused)  # not audited: nothing was read, and there may be no room to write
+            return _Served(Unavailable(self.paused))  # not audited: nothing was read, and there may be no room to write
         if not self._enter(caller):
             # Counted, and a row for all of them within a minute: nothing was read, and a flood must not fill the disk.
             self._tally.add(caller, BUSY)
-            return Busy(RETRY_AFTER_S)
+            return _Served(Busy(RETRY_AFTER_S))
         asked_at = time.monotonic()
         patience = _Patience(asked_at, asked_at + time_left_s)
         try:
-            task = self._threads.submit(self._answer_within, caller, question, patience)
+            task = self._threads.submit(self._answer_within, _Asked(caller, question, patience, write))
         except RuntimeError:  # the pool is closed
             self._leave(caller)
-            return Unavailable(STOPPING)
+            return _Served(Unavailable(STOPPING))
         task.add_done_callback(lambda _: self._leave(caller))
         try:
             return await asyncio.wrap_future(task)
@@ -152,64 +215,46 @@ class AnsweringService:
         """End after the searches that are running."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _answer_within(self, caller: str, question: ReceivedQuestion, patience: _Patience) -> Answer:
+    def _answer_within(self, asked: _Asked) -> _Served:
+        caller, question = asked.caller, asked.question
         started = time.monotonic()
         with self._generations.lease(_epoch_of(question)) as generation:
             about = self._about(caller, question, generation)
-            answer: Answer | None
-            handles: Sequence[HandleRecord] = ()
-            number: int | None = None  # of the PENDING row; without one, nothing was read
             try:
-                try:
-                    answer = self._decide_unread(caller, question, generation, patience)
-                    if answer is None:
-                        number = self._store.record_pending(about)
-                        answer, handles = self._search(caller, question, generation, patience)
-                except _StoppedError:
-                    answer = None
+                served = self._decide_unread(asked, generation) or self._admit(asked, about)
+                if served.number is not None and served.answer is None:
+                    assert generation is not None
+                    served = self._search(asked, generation, served, about)
                 searched = time.monotonic()
                 outcome = replace(
                     about,
                     at=self._now(),
-                    outcome=OUTCOMES[type(answer)],
-                    reason=_reason(answer),
+                    outcome=OUTCOMES[type(served.answer)],
+                    reason=served.note or _reason(served.answer),
                     duration_ms=round((searched - started) * 1000),
-                    concerns=number,
-                    handles_given=len(handles) if isinstance(answer, Answered) else None,
+                    concerns=served.number,
+                    handles_given=len(served.handles) if isinstance(served.answer, Answered) else None,
                 )
-                if number is not None or self._tally.has_room(caller):
-                    self._store.record_answer(outcome, handles)
+                if served.number is not None or self._tally.has_room(caller):
+                    reply = self._guard.reply(caller, question, served.response) if served.admitted else None
+                    self._store.record_answer(outcome, served.handles, reply=reply, sighting=served.sighting)
                 else:
                     self._tally.add(caller, outcome.outcome, outcome.reason)
             except StoreError as error:
                 _log.error("answer_withheld", peer=caller, reason=str(error))
-                return Unavailable(NO_AUDIT)
-            except Exception:  # a bug: the caller learns a request id, the audit that nothing was answered
-                if number is not None:
-                    self._record_failure(replace(about, at=self._now(), outcome=FAILED, concerns=number))
-                raise
+                return _Served(Unavailable(NO_AUDIT))
         self._observe(
             caller,
             outcome.outcome,
-            queued_s=started - patience.asked_at,
+            queued_s=started - asked.patience.asked_at,
             searched_s=searched - started,
             recorded_s=time.monotonic() - searched,
         )
-        if answer is None:
+        if served.sighting is not None:
+            self._guard.watch(caller, question)
+        if served.answer is None:
             raise _StoppedError
-        return answer
-
-    def _decide_unread(
-        self, caller: str, question: ReceivedQuestion, generation: Generation | None, patience: _Patience
-    ) -> Answer | None:
-        """Return the answer that needs no registry, None when it must be searched."""
-        patience.check()
-        if (refused := refusal(caller, question, self._now())) is not None:
-            return refused
-        assert isinstance(question.content, EncodedQuery)
-        if generation is None:
-            return self._without_index(question.content)
-        return too_little(question.content)
+        return served
 
     def _without_index(self, query: EncodedQuery) -> Refused | Unavailable:
         """Say that there is no index in the question's epoch: with one in another, the asker may ask in that."""
@@ -219,17 +264,62 @@ class AnsweringService:
         ours, theirs = describe(query.fingerprint, *sorted(others)), describe(query.fingerprint, query.epoch)
         return Refused(RefusalReason.SCHEMA_MISMATCH, f"we encode by {ours}, the question by {theirs}")
 
-    def _search(
-        self, caller: str, question: ReceivedQuestion, generation: Generation | None, patience: _Patience
-    ) -> tuple[Answered, Sequence[HandleRecord]]:
-        assert generation is not None
-        assert isinstance(question.content, EncodedQuery)
-        result = search(generation.index, question.content, self._model, check=patience.check)
-        return self._hand_out(caller, question, generation, result)
-
-    def _record_failure(self, entry: AuditEntry) -> None:
+    def _decide_unread(self, asked: _Asked, generation: Generation | None) -> _Served | None:
+        """Return the answer that needs no registry and costs no budget, None when it must be searched."""
         try:
-            self._store.record_answer(entry)
+            asked.patience.check()
+        except _StoppedError:
+            return _Served(None)
+        content = asked.question.content
+        if (refused := refusal(asked.caller, asked.question, self._now())) is not None:
+            return _Served(refused)
+        assert isinstance(content, EncodedQuery)
+        if generation is None:
+            return _Served(self._without_index(content))
+        missing = too_little(content)
+        return None if missing is None else _Served(missing)
+
+    def _admit(self, asked: _Asked, about: AuditEntry) -> _Served:
+        """Commit the PENDING row with claim and debits; without an answer, the registry is to be searched."""
+        try:
+            admitted = self._guard.admit(asked.caller, asked.question, about)
+        except QueryBudgetError as error:
+            _log.warning("over_budget", peer=asked.caller, reason=str(error))
+            return _Served(OVER_BUDGET, note=f"{OVER_BUDGET.reason}: {error}")
+        match admitted.admission:
+            case Admission.NONCE_REUSED:
+                return _Served(NONCE_REUSED)
+            case Admission.IN_PROGRESS:
+                return _Served(Busy(RETRY_AFTER_S))
+            case Admission.ANSWERED:
+                assert admitted.reply is not None
+                return _Served(Repeated(self._guard.kept(asked.question, admitted.reply)))
+            case Admission.OWN:
+                return _Served(None, number=admitted.number)
+            case _:
+                new = admitted.admission is not Admission.REPEAT
+                return _Served(None, number=admitted.number, admitted=True, is_new=new)
+
+    def _search(self, asked: _Asked, generation: Generation, due: _Served, about: AuditEntry) -> _Served:
+        caller, question = asked.caller, asked.question
+        query = question.content
+        assert isinstance(query, EncodedQuery)
+        try:
+            result = search(generation.index, query, self._model, check=asked.patience.check)
+            answer, handles = self._hand_out(caller, question, generation, result)
+            response = asked.write(answer) if asked.write and due.admitted else None
+            sighting = self._guard.sighting(caller, question, result.evidence, self._model) if due.is_new else None
+        except _StoppedError:
+            return due
+        except Exception:  # a bug: the caller learns a request id, the audit that nothing was answered
+            failed = replace(about, at=self._now(), outcome=FAILED, concerns=due.number)
+            self._record_failure(failed, self._guard.reply(caller, question, None) if due.admitted else None)
+            raise
+        return replace(due, answer=answer, handles=handles, response=response, sighting=sighting)
+
+    def _record_failure(self, entry: AuditEntry, reply: Reply | None) -> None:
+        try:
+            self._store.record_answer(entry, reply=reply)
         except StoreError as error:
             # Its PENDING row stays, and the next start resolves it.
             _log.error("failure_not_audited", reason=str(error))
@@ -256,6 +346,7 @@ class AnsweringService:
                     issued_at=now,
                     expires_at=now + HANDLE_LIFETIME,
                     review=ReviewFacts(row, *for_review[class_index].pack()) if class_index in for_review else None,
+                    case_reference=question.header.case_reference,
                 )
             )
         return Answered(result.evidence, tuple(handles), generation.number), records
@@ -329,8 +420,10 @@ BUSY: Final = "busy"
 FAILED: Final = "failed"  # by a bug of ours
 
 # What the audit calls an outcome; None is a question whose asker stopped waiting.
-OUTCOMES: Final[dict[type[Answer | None], str]] = {
+OUTCOMES: Final[dict[type[Answer | Repeated | None], str]] = {
     Answered: "answered",
+    Busy: BUSY,
+    Repeated: "repeated",
     NeedMore: "need_more",
     Refused: "refused",
     Unavailable: "unavailable",
@@ -338,7 +431,7 @@ OUTCOMES: Final[dict[type[Answer | None], str]] = {
 }
 
 
-def _reason(answer: Answer | None) -> str | None:
+def _reason(answer: Answer | Repeated | None) -> str | None:
     match answer:
         case Refused(reason, detail):
             return f"{reason}: {detail}"

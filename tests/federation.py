@@ -381,7 +381,7 @@ def header(*, timeout_s: float = 20.0, **changes: Any) -> QuestionHeader:
     issued_at = now()
     values: dict[str, Any] = {
         "nonce": os.urandom(16),
-        "case_reference": "K-test-1",
+        "case_reference": f"K-test-{os.urandom(4).hex()}",
         "purpose": Purpose.RETURN_HOME,
         "operator_pseudonym": b"o" * 16,
         "issued_at": issued_at,

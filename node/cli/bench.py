@@ -20,6 +20,7 @@ from node.cli.bench_fuzz import fuzz_command
 from node.cli.bench_leakage import leakage
 from node.cli.bench_match import match
 from node.cli.bench_peers import peers
+from node.cli.bench_sweep import sweep
 from node.cli.progress import progress_bars as _progress
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ bench.add_command(fuzz_command)
 bench.add_command(leakage)
 bench.add_command(match)
 bench.add_command(peers)
+bench.add_command(sweep)
 
 
 @bench.command()

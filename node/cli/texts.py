@@ -459,6 +459,10 @@ DETAILS: Final[dict[str, dict[str, str]]] = {
         "not dialled: it has failed several times in a row": "tidak dihubungi: sudah gagal beberapa kali",
         "too many of our own questions wait for it": "terlalu banyak pertanyaan kita sendiri yang menunggu",
         "the policy does not allow this purpose": "tujuan pertanyaan ini tidak diizinkan",
+        "the budget of questions is used up; ask again another day": (
+            "jatah pertanyaan kita di sana sudah habis; tanyakan lagi lain hari"
+        ),
+        "the nonce belongs to another question": "nomor acak pertanyaan ini sudah dipakai pertanyaan lain",
         "our own certificate is past its end, or not yet valid": "sertifikat kita sudah habis atau belum berlaku",
     },
     "en": {},

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from node.messages import ReceivedQuestion
+    from node.messages import Answer, ReceivedQuestion
     from node.pki.membership import Member
     from node.runtime import NodeRuntime
 
@@ -64,6 +64,7 @@ OPTIONS: Final = (
     ("grpc.server_handshake_timeout_ms", 10 * 1000),  # a caller that connects and says nothing is let go
     ("grpc.so_reuseport", 0),  # else a second node could share the port, and half the questions would reach it
 )
+REPLY_KEY: Final = b"pulang reply"  # told apart from the hash that the audit keeps
 DRAIN_S: Final = MAX_DEADLINE_S  # a stopping node lets the questions it has accepted end
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -77,6 +78,7 @@ class _Call:
 
     member: Member
     request_sha256: bytes
+    reply_key: bytes = field(repr=False)
     time_left_s: float
 
 
@@ -197,7 +199,8 @@ class _Door(grpc.aio.ServerInterceptor):
             request = handler.request_deserializer(data)
         except Exception:  # noqa: BLE001 - protobuf raises several kinds, and its text would name Python types
             raise WireError("message", "not a message of the contract") from None
-        _call.set(_Call(member, hashlib.sha256(data).digest(), time_left_s))
+        reply_key = hashlib.blake2b(data, digest_size=32, person=REPLY_KEY).digest()
+        _call.set(_Call(member, hashlib.sha256(data).digest(), reply_key, time_left_s))
         response: Message = await handler.unary_unary(request, context)
         return response
 
@@ -223,15 +226,21 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
         """Answer one stage of one question."""
         call, runtime = _call.get(), self._runtime
         question = read_question(request, call.request_sha256, PERSON_SCHEMA, runtime.keyring.keys)
-        answer = await runtime.service.answer(call.member.code, question, time_left_s=call.time_left_s)
-        return write_answer(
-            answer,
-            schema=PERSON_SCHEMA,
-            epoch=_epoch_of(question, runtime),
-            province=runtime.config.province,
-            request_sha256=call.request_sha256,
-            now=runtime.now(),
-        )
+        question = replace(question, reply_key=call.reply_key)
+
+        def write(answer: Answer) -> bytes:
+            response = write_answer(
+                answer,
+                schema=PERSON_SCHEMA,
+                epoch=_epoch_of(question, runtime),
+                province=runtime.config.province,
+                request_sha256=call.request_sha256,
+                now=runtime.now(),
+            )
+            return response.SerializeToString(deterministic=True)
+
+        reply = await runtime.service.reply(call.member.code, question, time_left_s=call.time_left_s, write=write)
+        return exchange_pb2.AskResponse.FromString(reply)
 
     async def GetRegistry(  # noqa: N802 - the contract's name
         self,

@@ -96,6 +96,8 @@ REASONS: Final[dict[RefusalReason, pb.RefusalReason]] = {
     RefusalReason.SCHEMA_MISMATCH: pb.REFUSAL_REASON_SCHEMA_MISMATCH,
     RefusalReason.MALFORMED: pb.REFUSAL_REASON_MALFORMED,
     RefusalReason.CLOCK: pb.REFUSAL_REASON_CLOCK,
+    RefusalReason.BUDGET: pb.REFUSAL_REASON_BUDGET,
+    RefusalReason.NONCE_REUSED: pb.REFUSAL_REASON_NONCE_REUSED,
 }
 
 

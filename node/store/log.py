@@ -37,8 +37,7 @@ def append(connection: Connection, entries: Sequence[AuditEntry]) -> list[int]:
     """
     if not entries:
         return []
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(LOG_LOCK)))
+    hold(connection)
     size, leaves = sizes(connection)
     if size != leaves:
         raise LogDamagedError("rows and tree are not equally long")
@@ -59,6 +58,12 @@ def append(connection: Connection, entries: Sequence[AuditEntry]) -> list[int]:
     connection.execute(insert(audit_erasable), halves)
     connection.execute(insert(audit_nodes), [{"position": where, "hash": value} for where, value in fresh.items()])
     return [row["number"] for row in rows]
+
+
+def hold(connection: Connection) -> None:
+    """Keep everybody else from appending until the transaction ends; SQLite's transactions do so by themselves."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(LOG_LOCK)))
 
 
 def sizes(connection: Connection) -> tuple[int, int]:

@@ -129,6 +129,7 @@ class HandleRecord:
 
     question_nonce and peer: the question it was given out for, and to whom. record_id: the registry's own id. review:
     put into the review queue together with the handle; not kept with it.
+    opened_at, opened_by: when a caseworker of this province looked it up, and who: once, and never again.
     """
 
     handle: bytes = field(repr=False)
@@ -139,6 +140,9 @@ class HandleRecord:
     issued_at: datetime
     expires_at: datetime
     review: ReviewFacts | None = None
+    case_reference: str | None = None
+    opened_at: datetime | None = None
+    opened_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,3 +322,128 @@ class ReviewItem:
     state: ReviewState
     leased_to: bytes | None = None
     leased_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A peer's question that asks to be answered, before anything is computed.
+
+    content: keyed digest of what it asks, the same for the same words. lease_until: until when another copy of it has
+    to wait for this one.
+    """
+
+    peer: str
+    operator_pseudonym: bytes
+    case_reference: str
+    nonce: bytes
+    request_sha256: bytes
+    content: bytes
+    at: datetime
+    lease_until: datetime
+
+
+class Admission(StrEnum):
+    """What becomes of a claim."""
+
+    FRESH = "fresh"  # debited; answer it
+    REPEAT = "repeat"  # asked before in the same words, and debited as such; answer it
+    AGAIN = "again"  # the very same bytes, never answered; debited then; answer it
+    ANSWERED = "answered"  # the very same bytes, and here is their answer
+    IN_PROGRESS = "in_progress"  # the very same bytes are being answered at this moment
+    OWN = "own"  # the own province's: nothing is claimed or debited; answer it
+    NONCE_REUSED = "nonce_reused"  # other bytes under a nonce that is taken
+
+
+TO_ANSWER: Final = frozenset({Admission.FRESH, Admission.REPEAT, Admission.AGAIN, Admission.OWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A claim's admission.
+
+    reply: the sealed answer of an ANSWERED one. throttled: it fell under a throttle. number: of its PENDING row, if it
+    is to be answered now.
+    """
+
+    admission: Admission
+    reply: bytes | None = field(default=None, repr=False)
+    throttled: bool = False
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The sealed answer to a question, kept for its repetition. None: it was not answered, and may be tried again."""
+
+    peer: str
+    nonce: bytes
+    sealed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What one holder of a budget has asked. holder: "" for the peer itself, a case reference, or a pseudonym's hex."""
+
+    peer: str
+    scope: str
+    holder: str
+    by_day: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the sweep monitor remembers of one question: nothing but keyed sketches.
+
+    sketch: as node/sweep.py packs it. found: whether the registry had a strong candidate.
+    """
+
+    peer: str
+    operator_pseudonym: bytes
+    case_reference: str
+    at: datetime
+    found: bool
+    sketch: bytes = field(repr=False)
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """A peer, or one operator of it, that the sweep monitor holds back until a person releases it."""
+
+    peer: str
+    operator_pseudonym: bytes | None
+    pattern: str
+    evidence: int
+    since: datetime
+    released_at: datetime | None = None
+    released_by: str | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A caseworker's wish to learn whose a handle is."""
+
+    handle: bytes = field(repr=False)
+    peer: str
+    case_reference: str
+    operator: str
+    at: datetime
+
+
+class Closed(StrEnum):
+    """Why a handle stays closed."""
+
+    UNKNOWN = "unknown"
+    WRONG_PEER = "wrong_peer"
+    WRONG_CASE = "wrong_case"
+    EXPIRED = "expired"
+    OPENED_BEFORE = "opened_before"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What came of an opening. record: what the handle stands for, if it is known. closed: why it is not opened."""
+
+    record: HandleRecord | None
+    closed: Closed | None

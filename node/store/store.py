@@ -7,16 +7,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from node.errors import StoreError
+from node.handles import why_closed
+from node.store import budgets as counting
 from node.store import log, reviews, tables
 from node.store.audit import AuditLog
 from node.store.cases import Cases, add_question, begin_attempt, conclude_question
 from node.store.dump import read_rows, write_rows
 from node.store.engine import NO_TRANSACTION, READ, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import fault, translated
-from node.store.records import PENDING, Direction, HandleRecord
+from node.store.records import PENDING, TO_ANSWER, Direction, HandleRecord, Opened
 from node.store.schema import migrate
 
 if TYPE_CHECKING:
@@ -24,9 +26,22 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection, Engine, Row, Table
 
-    from node.store.records import AttemptRecord, AuditEntry, QuestionOutcome, QuestionRecord
+    from node.budget import Budgets
+    from node.store.records import (
+        Admitted,
+        AttemptRecord,
+        AuditEntry,
+        Claim,
+        Opening,
+        QuestionOutcome,
+        QuestionRecord,
+        Reply,
+        Sighting,
+        Spending,
+        Throttle,
+    )
 
 WAIT_S: Final = 5.0  # a writer waits this long for another; well inside the 60 s a question may take
 INTERRUPTED: Final = "interrupted"  # outcome of a question whose node died while it was being answered
@@ -107,16 +122,102 @@ class Store:
             log.append(connection, outcomes)
         return len(left)
 
-    def record_answer(self, entry: AuditEntry, handles: Sequence[HandleRecord] = ()) -> None:
+    def admit(self, claim: Claim, budgets: Budgets, pending: AuditEntry | None = None) -> Admitted:
+        """Decide about a question before it is computed, and debit its budgets; exact, whoever else asks meanwhile.
+
+        pending: its PENDING row, appended in the same transaction if it is to be answered now.
+        Raises QueryBudgetError when a budget is used up,
+        StoreError when it could not be made durable; then nothing is written.
+        """
+        with self._write() as connection:
+            admitted = counting.admit(connection, claim, budgets)
+            if pending is None or admitted.admission not in TO_ANSWER:
+                return admitted
+            (number,) = log.append(connection, [pending])
+        return replace(admitted, number=number)
+
+    def record_answer(
+        self,
+        entry: AuditEntry,
+        handles: Sequence[HandleRecord] = (),
+        *,
+        reply: Reply | None = None,
+        sighting: Sighting | None = None,
+    ) -> None:
         """Append the outcome's row together with the handles given out, in one transaction: all of it or nothing.
 
+        reply: the answer of an admitted question, kept for its repetition. sighting: for the sweep monitor.
         Call it before the answer leaves. Raises StoreError when it could not be made durable; then nothing may leave.
         """
         with self._write() as connection:
             log.append(connection, [entry])
             _append(connection, tables.handles, [_handle_row(handle) for handle in handles])
             reviews.queue(connection, entry, handles)
+            if reply is not None:
+                counting.keep_reply(connection, reply, entry.at)
+            if sighting is not None:
+                counting.remember_sighting(connection, sighting)
             _forget_expired(connection, entry.at)
+
+    def spent(self, peer: str | None = None) -> tuple[Spending, ...]:
+        """Return what each holder of a budget has asked; of all peers, or of one."""
+        with self._read() as connection:
+            return tuple(counting.spent(connection, peer))
+
+    def give_back(self, peer: str, entry: AuditEntry, *, scope: str | None = None, holder: str | None = None) -> int:
+        """Set a peer's counters, or one holder's, to nothing, with an audit row. Returns the questions given back."""
+        with self._write() as connection:
+            given = counting.give_back(connection, peer, scope, holder)
+            log.append(connection, [entry])
+            return given
+
+    def sightings(self, peer: str, since: int = 0) -> tuple[Sighting, ...]:
+        """Return what the sweep monitor remembers of a peer, above a number, oldest first."""
+        with self._read() as connection:
+            return tuple(counting.sightings_of(connection, peer, since))
+
+    def sightings_extent(self, peer: str) -> tuple[int, int]:
+        """Return the lowest number of a peer's sightings (0: none), and how many there are."""
+        with self._read() as connection:
+            return counting.extent(connection, peer)
+
+    def throttles(self, peer: str | None = None) -> tuple[Throttle, ...]:
+        """Return who is held back now; of all peers, or of one."""
+        with self._read() as connection:
+            return tuple(counting.active_throttles(connection, peer))
+
+    def throttle(self, alarm: Throttle, entry: AuditEntry) -> bool:
+        """Hold a peer or an operator back, with an audit row; False when it is held back for this already."""
+        with self._write() as connection:
+            if not counting.throttle(connection, alarm):
+                return False
+            log.append(connection, [entry])
+            return True
+
+    def release(self, peer: str, entry: AuditEntry, *, by: str, operator: bytes | None = None) -> int:
+        """End a peer's throttles, or one operator's, with an audit row. Returns how many there were."""
+        with self._write() as connection:
+            ended = counting.release(connection, peer, operator, by, entry.at)
+            if ended:
+                log.append(connection, [entry])
+            return ended
+
+    def open_handle(self, opening: Opening, entry: Callable[[Opened], AuditEntry]) -> Opened:
+        """Look a handle up for a person, once; whatever comes of it is audited in the same transaction.
+
+        entry: makes the audit row of what came of it.
+        """
+        columns = tables.handles.c
+        mine = columns.handle_sha256 == _sha256(opening.handle)
+        with self._write() as connection:
+            row = connection.execute(select(tables.handles).where(mine).with_for_update()).one_or_none()
+            record = None if row is None else _handle_record(opening.handle, row)
+            opened = Opened(record, why_closed(record, opening))
+            if opened.closed is None:
+                values = {"opened_at": opening.at, "opened_by": opening.operator}
+                connection.execute(update(tables.handles).where(mine).values(**values))
+            log.append(connection, [entry(opened)])
+        return opened
 
     def record_question(self, question: QuestionRecord, entries: Sequence[AuditEntry]) -> None:
         """Write down a question about to be asked, with an audit row for every province it goes to.
@@ -160,8 +261,7 @@ class Store:
             ).one_or_none()
         if found is None:
             return None
-        values = {key: value for key, value in found._mapping.items() if key != "handle_sha256"}  # noqa: SLF001
-        return HandleRecord(handle=handle, **values)
+        return _handle_record(handle, found)
 
     def audit_entries(self, since: int = 0, limit: int = 1000) -> tuple[AuditEntry, ...]:
         """Return up to `limit` audit rows whose number is above `since`, oldest first."""
@@ -241,6 +341,11 @@ def _handle_row(record: HandleRecord) -> dict[str, Any]:
     del row["review"]
     row["handle_sha256"] = _sha256(row.pop("handle"))
     return row
+
+
+def _handle_record(handle: bytes, row: Row[Any]) -> HandleRecord:
+    values = {key: value for key, value in row._mapping.items() if key != "handle_sha256"}  # noqa: SLF001
+    return HandleRecord(handle=handle, **values)
 
 
 def _forget_expired(connection: Connection, now: datetime) -> None:

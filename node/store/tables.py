@@ -170,6 +170,9 @@ handles = Table(
     Column("generation", String(32), nullable=False),
     Column("issued_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
+    Column("case_reference", String(64)),
+    Column("opened_at", UtcTime),
+    Column("opened_by", String(64)),
     Index("handles_expires_at", "expires_at"),
 )
 
@@ -265,6 +268,67 @@ review_events = Table(
     Column("operator_pseudonym", LargeBinary(32), nullable=False),
     Index("review_events_item", "item"),
     Index("review_events_at", "at"),
+    sqlite_autoincrement=True,
+)
+
+# One row per peer that has asked: whoever changes what is counted for a peer locks it first.
+askers = Table("askers", metadata, Column("peer", String(8), primary_key=True))
+
+spendings = Table(
+    "spendings",
+    metadata,
+    Column("peer", String(8), ForeignKey("askers.peer"), primary_key=True),
+    Column("scope", String(16), primary_key=True),
+    Column("holder", String(64), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("used", Integer, nullable=False),
+)
+
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("peer", String(8), primary_key=True),
+    Column("nonce", LargeBinary(32), primary_key=True),
+    Column("request_sha256", LargeBinary(32), nullable=False),
+    Column("claimed_at", UtcTime, nullable=False),
+    Column("lease_until", UtcTime, nullable=False),
+    Column("reply", LargeBinary),  # sealed under a key that only the request's bytes give
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("peer", String(8), primary_key=True),
+    Column("content", LargeBinary(32), primary_key=True),
+    Column("asked_at", UtcTime, nullable=False),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("peer", String(8), nullable=False),
+    Column("operator_pseudonym", LargeBinary(32), nullable=False),
+    Column("case_reference", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("found", Boolean, nullable=False),
+    Column("sketch", LargeBinary, nullable=False),
+    Index("sightings_peer_number", "peer", "number"),
+    sqlite_autoincrement=True,
+)
+
+throttles = Table(
+    "throttles",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("peer", String(8), nullable=False),
+    Column("operator_pseudonym", LargeBinary(32)),  # none: the whole peer
+    Column("pattern", String(32), nullable=False),
+    Column("evidence", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("released_at", UtcTime),
+    Column("released_by", String(64)),
+    Index("throttles_peer", "peer"),
     sqlite_autoincrement=True,
 )
 

@@ -12,7 +12,9 @@ import pytest
 from matching.encoding import encode_client
 from matching.question import Client
 from matching.weights import load_model
+from node.budget import Budgets
 from node.generation import Generations
+from node.guard import Guard
 from node.messages import Answered, Busy, NeedMore, ReceivedQuestion, RefusalReason, Refused, Unavailable
 from node.policy import POLICY, Method
 from node.service import MAX_QUESTIONS_PER_CALLER, NO_AUDIT, STOPPING, AnsweringService
@@ -53,7 +55,8 @@ def store(database: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def service(generations: Generations, store: Store) -> Iterator[AnsweringService]:
-    made = AnsweringService(generations=generations, model=load_model(), store=store, now=now, threads=2)
+    guard = Guard(store, Budgets(), b"k" * 32, "35", now)
+    made = AnsweringService(generations=generations, model=load_model(), store=store, guard=guard, now=now, threads=2)
     yield made
     made.close()
 

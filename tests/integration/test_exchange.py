@@ -21,7 +21,9 @@ from node.errors import PeerError
 from node.messages import Answered, Purpose, RefusalReason, Refused, Unavailable
 from node.rpc.client import ASK
 from node.rpc.wire import write_question
+from node.service import OVER_BUDGET
 from node.store import Direction, open_store
+from proto.pulang.exchange.v1 import exchange_pb2
 from tests.federation import JOKO, Federation, crowd, encoded, header, now, peers_of, until
 from tests.raw_calls import call, channel_of
 
@@ -68,13 +70,63 @@ async def test_answer_is_audited_and_its_handle_leads_to_the_record(federation: 
 
 async def test_two_answers_to_one_question_share_no_handle(federation: Federation) -> None:
     asker, asked = federation.nodes["35"], federation.nodes["33"]
-    question = header()
     async with peers_of(asker) as peers:
-        first = await peers.ask(asked.member, encoded(asker), question, deadline_s=20)
-        second = await peers.ask(asked.member, encoded(asker), question, deadline_s=20)
+        first = await peers.ask(asked.member, encoded(asker), header(), deadline_s=20)
+        second = await peers.ask(asked.member, encoded(asker), header(), deadline_s=20)
     assert isinstance(first, Answered)
     assert isinstance(second, Answered)
     assert not {each.handle for each in first.handles} & {each.handle for each in second.handles}
+
+
+async def test_the_same_bytes_again_get_the_same_bytes_also_after_a_restart(federation: Federation) -> None:
+    asker, asked = federation.nodes["36"], federation.nodes["35"]
+    data = write_question(header(case_reference="K-again"), encoded(asker, Client(name="Again", born="1931")))
+    async with channel_of(federation, asked, as_node=asker) as channel:
+        first = await call(channel, ASK, data)
+        assert await call(channel, ASK, data) == first
+    asked.stop(signal.SIGKILL)
+    asked.start()
+    async with channel_of(federation, asked, as_node=asker) as channel:
+        assert await call(channel, ASK, data) == first
+    outcomes = [entry.outcome for entry in asked.audit() if entry.case_reference == "K-again"]
+    assert outcomes == ["answered", "repeated", "repeated"]
+    store = open_store(f"sqlite:///{asked.home.database}")
+    (case,) = [each for each in store.spent("36") if each.holder == "K-again"]
+    store.close()
+    assert list(case.by_day.values()) == [1]
+    stored = b"".join(path.read_bytes() for path in asked.home.root.glob("node.db*"))
+    handles = exchange_pb2.AskResponse.FromString(first).answered.handles
+    assert not [each for each in handles if each.handle in stored], "a kept answer lies sealed"
+
+
+async def test_other_bytes_under_a_used_nonce_are_refused(federation: Federation) -> None:
+    asker, asked = federation.nodes["36"], federation.nodes["35"]
+    question = header()
+    async with peers_of(asker) as peers:
+        await peers.ask(asked.member, encoded(asker), question, deadline_s=20)
+        other = replace(question, case_reference="K-other")
+        answer = await peers.ask(asked.member, encoded(asker), other, deadline_s=20)
+    assert isinstance(answer, Refused)
+    assert answer.reason is RefusalReason.NONCE_REUSED
+
+
+async def test_a_question_over_budget_is_refused_with_one_text_and_audited(federation: Federation) -> None:
+    asker, asked = federation.nodes["36"], federation.nodes["35"]
+    async with peers_of(asker) as peers:
+        answers = [
+            await peers.ask(
+                asked.member,
+                encoded(asker, Client(name="Joko Susilo", born=str(1950 + year))),
+                header(case_reference="K-over"),
+                deadline_s=20,
+            )
+            for year in range(9)
+        ]
+    assert [type(answer) for answer in answers] == [Answered] * 8 + [Refused]
+    assert answers[-1] == OVER_BUDGET
+    audited = [entry for entry in asked.audit() if entry.case_reference == "K-over"]
+    assert [entry.outcome for entry in audited] == ["answered"] * 8 + ["refused"]
+    assert audited[-1].reason == "budget: the budget of this case is used up"
 
 
 async def test_answer_has_the_same_size_for_a_known_and_an_unknown_client(federation: Federation) -> None:

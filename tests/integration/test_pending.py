@@ -16,8 +16,10 @@ import pytest
 from matching.search import search
 from matching.weights import load_model
 from node import service as service_module
+from node.budget import Budgets
 from node.errors import StoreError
 from node.generation import Generations
+from node.guard import Guard
 from node.messages import Answered, Busy, ReceivedQuestion, RefusalReason, Refused, Unavailable
 from node.service import BUSY, FAILED, MAX_QUESTIONS_PER_CALLER, NO_AUDIT, AnsweringService
 from node.store import PENDING, Store, open_store
@@ -68,7 +70,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def service(node: Node, store: Store) -> Iterator[AnsweringService]:
     generations = Generations(node.home, lambda: {1: node.keys()})
     generations.open()
-    made = AnsweringService(generations=generations, model=load_model(), store=store, now=now, threads=2)
+    guard = Guard(store, Budgets(), b"k" * 32, "35", now)
+    made = AnsweringService(generations=generations, model=load_model(), store=store, guard=guard, now=now, threads=2)
     yield made
     made.close()
     generations.close()

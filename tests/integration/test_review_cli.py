@@ -20,7 +20,9 @@ from matching.clerical import Zone, read_reviews
 from matching.encoding import encode_client
 from matching.schema import PERSON_SCHEMA
 from matching.weights import load_model
+from node.budget import Budgets
 from node.generation import Generations
+from node.guard import Guard
 from node.messages import Answered, Purpose, ReceivedQuestion
 from node.service import AnsweringService
 from node.store import open_store
@@ -99,7 +101,13 @@ class Registry:
         generations = Generations(self.home, lambda: {1: self.desk.keys})
         generations.open()
         service = AnsweringService(
-            generations=generations, model=load_model(), store=store, now=now, threads=1, zone=Zone(-64, 64)
+            generations=generations,
+            model=load_model(),
+            store=store,
+            guard=Guard(store, Budgets(), b"k" * 32, "35", now),
+            now=now,
+            threads=1,
+            zone=Zone(-64, 64),
         )
         try:
             content = encode_client(CLIENT, self.desk.keys, now().date())

@@ -18,7 +18,7 @@ from node.cli.texts import DETAILS, LANGUAGES, TEXTS, Texts
 from node.client_file import parse_client
 from node.findings import ProvinceState
 from node.rpc.wire import ERROR_OF_STATUS
-from node.service import DISK_LOW, NO_AUDIT, NO_REGISTRY, STOPPING
+from node.service import DISK_LOW, NO_AUDIT, NO_REGISTRY, NONCE_REUSED, OVER_BUDGET, STOPPING
 
 TODAY = date(2026, 11, 22)
 LANGUAGE = pytest.mark.parametrize("language", LANGUAGES)
@@ -59,6 +59,7 @@ def test_every_state_outcome_field_and_next_question_has_its_words(language: str
 
 def test_what_nodes_say_of_why_they_did_not_answer_is_told_in_indonesian() -> None:
     said = {words for _, words in ERROR_OF_STATUS.values()} | {NO_REGISTRY, NO_AUDIT, DISK_LOW, STOPPING}
+    said |= {OVER_BUDGET.detail, NONCE_REUSED.detail}
     assert sorted(said - set(DETAILS["id"])) == []
     assert Texts("id").detail("it cannot read our question: name: is required") == (
         "pertanyaan kita tidak bisa dibaca di sana: name: is required"

@@ -25,6 +25,8 @@ class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_REASON_SCHEMA_MISMATCH: _ClassVar[RefusalReason]
     REFUSAL_REASON_MALFORMED: _ClassVar[RefusalReason]
     REFUSAL_REASON_CLOCK: _ClassVar[RefusalReason]
+    REFUSAL_REASON_BUDGET: _ClassVar[RefusalReason]
+    REFUSAL_REASON_NONCE_REUSED: _ClassVar[RefusalReason]
 PURPOSE_UNSPECIFIED: Purpose
 PURPOSE_RETURN_HOME: Purpose
 PURPOSE_NOTIFY_FAMILY: Purpose
@@ -34,6 +36,8 @@ REFUSAL_REASON_NOT_ALLOWED: RefusalReason
 REFUSAL_REASON_SCHEMA_MISMATCH: RefusalReason
 REFUSAL_REASON_MALFORMED: RefusalReason
 REFUSAL_REASON_CLOCK: RefusalReason
+REFUSAL_REASON_BUDGET: RefusalReason
+REFUSAL_REASON_NONCE_REUSED: RefusalReason
 
 class AskRequest(_message.Message):
     __slots__ = ("header", "match")
