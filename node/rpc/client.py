@@ -67,8 +67,9 @@ OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
     ("grpc.enable_http_proxy", 0),  # a node dials its peers itself, whatever the shell that started it had set
     ("grpc.enable_retries", 0),  # retries are ours to decide
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel dials anew, and does not wait out an old one's failure
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),  # a peer that comes back is found again within seconds
+    ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 
 _service = exchange_pb2.DESCRIPTOR.services_by_name["ExchangeService"]
@@ -285,9 +286,14 @@ class Peers:
             if time.monotonic() + delay_s >= ends_at:
                 raise error
             await asyncio.sleep(delay_s)
+            connection = self._connect(member, even_if_expired=even_if_expired)
 
     def _connect(self, member: Member, *, even_if_expired: bool) -> _Connection:
-        """Return the member's channel; a new one when our credentials, its address or intermediates have changed."""
+        """Return the member's channel; a new one when our credentials, its address or intermediates have changed.
+
+        A channel that failed to connect refuses every call until its own pause is over, whether or not the peer is back
+        by then. How often a peer is dialled, its breaker decides: so such a channel is replaced, too.
+        """
         now = self._now()
         credentials = self._credentials.get()
         membership = self._membership.get()
@@ -302,7 +308,8 @@ class Peers:
         anchors = self._anchors_of(membership, member.code)
         known = self._connections.get(member.code)
         made_of = (member.address, anchors)
-        if known is not None and known.credentials is credentials and (known.address, known.anchors) == made_of:
+        is_same = known is not None and known.credentials is credentials
+        if known is not None and is_same and (known.address, known.anchors) == made_of and not _has_failed(known):
             return known
         if known is not None:
             self._drain(known)
@@ -326,3 +333,8 @@ class Peers:
         task = asyncio.create_task(connection.channel.close(DRAIN_S))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
+
+
+def _has_failed(connection: _Connection) -> bool:
+    state = connection.channel.get_state()
+    return bool(state is grpc.ChannelConnectivity.TRANSIENT_FAILURE)

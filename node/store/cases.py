@@ -144,7 +144,7 @@ class Cases:
                 .where(
                     _ROW.outstanding.is_(True),
                     _ROW.next_try_at > now,
-                    or_(_ROW.heard_at.is_(None), _ROW.heard_at < _ROW.issued_at),
+                    _ROW.heard_at.is_(None),
                 )
                 .values(next_try_at=now)
             )
@@ -318,6 +318,7 @@ def _sent(attempt: AttemptRecord) -> dict[str, Any]:
         "deadline": attempt.deadline,
         "next_try_at": attempt.lost_at,
         "outstanding": True,
+        "heard_at": None,  # of this attempt; issued_at cannot tell, the same bytes may be sent again
     }
 
 

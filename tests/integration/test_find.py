@@ -33,7 +33,7 @@ STRANGER = [
 ]  # fmt: skip
 KEYS = {
     "format", "case", "outcome", "province", "ask_for", "provinces", "none", "unanswered", "heard", "finds", "ms",
-    "asked_by", "names", "warnings",
+    "again_until", "asked_by", "names", "warnings",
 }  # fmt: skip
 
 
