@@ -30,7 +30,6 @@ from node.files import write_atomic
 from node.generation import index_key
 from node.home import NodeHome
 from node.messages import Purpose, QuestionHeader
-from node.pki.authority import Authority
 from node.pki.changes import founding
 from node.pki.credentials import load_credentials
 from node.pki.intermediate import ProvinceAuthority
@@ -42,6 +41,7 @@ from node.pki.repository import fingerprint_of, private_pem, signer_of
 from node.reload import Reloaded
 from node.rpc.client import Peers
 from node.store import PENDING, AuditEntry, open_store
+from tests.listing import ListedAuthority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -286,14 +286,14 @@ class Federation:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.authority = Authority.found(root / "authority", FEDERATION, FOUNDED)
+        self.authority = ListedAuthority.found(root / "authority", FEDERATION, FOUNDED)
         self.nodes: dict[str, Node] = {}
         for code in PROVINCES:
             node = Node(code, NodeHome(root / code), f"127.0.0.1:{free_port()}", self)
             self.nodes[code] = node
             self.found_intermediate(code)
             self.authority.admit(node.member)
-        self.signing = Signing(self.authority.publish(now())[0])
+        self.signing = Signing(self.authority.publish(now()))
 
     def node(self, code: str, persons: Sequence[Person] = (), **settings: Any) -> Node:
         """Return a member's node, its folder made: settings, certificate, membership, secret, and persons' index."""
@@ -337,7 +337,7 @@ class Federation:
 
     def publish(self) -> None:
         """Publish the list of members as it stands, and give it to nobody yet."""
-        self.signing.publish(self.authority.publish(now())[0])
+        self.signing.publish(self.authority.publish(now()))
 
     def stranger(self, code: str, folder: Path) -> Node:
         """Make a node of this federation's authority that is not in the membership."""

@@ -15,7 +15,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from node.config import make_config, write_config
 from node.home import NodeHome
-from node.pki.authority import Authority
 from node.pki.credentials import install_certificate, request_certificate
 from node.pki.identity import Identity
 from node.pki.intermediate import ProvinceAuthority
@@ -23,6 +22,7 @@ from node.pki.membership import Member, Membership
 from node.pki.profile import CERTIFICATES_ONLY, SIGNING_ONLY
 from node.pki.renewal import renew
 from node.pki.stages import IssuerFolder, Stage, find
+from tests.listing import ListedAuthority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class World:
     """An authority and the folder beside which its nodes live."""
 
     folder: Path
-    authority: Authority
+    authority: ListedAuthority
     began: datetime = NOW - timedelta(days=30)
     """When its intermediates were issued."""
 
@@ -94,7 +94,7 @@ class World:
         for code in codes:
             self.ca(code)
             self.authority.admit(Member(code, f"Province {code}", f"127.0.0.1:70{code}"))
-        return self.authority.publish(now, days=days)[0]
+        return self.authority.publish(now, days=days)
 
     @property
     def root_key(self) -> EllipticCurvePrivateKey:
@@ -113,7 +113,7 @@ class World:
 @pytest.fixture(name="world")
 def found_world(tmp_path: Path) -> World:
     """A federation founded two months ago."""
-    return World(tmp_path, Authority.found(tmp_path / "authority", "fkd-mpu", NOW - 60 * DAY))
+    return World(tmp_path, ListedAuthority.found(tmp_path / "authority", "fkd-mpu", NOW - 60 * DAY))
 
 
 def request_for(

@@ -1,46 +1,28 @@
-"""The federation's authority: the folder, kept offline, from which intermediates and memberships are signed.
+"""The federation's authority of certificates: the folder, kept offline, from which intermediates are signed.
 
 roots/ (stages.json, N.key: the roots, at most two at a time) and root.pem (their bundle, for the members),
-membership.key and membership.pub (memberships), epoch-1.key (linkage secret), issued.jsonl (register of every
-certificate), intermediates/ (each as it was issued), members.json (the list as it stands). The folder is 0700.
+epoch-1.key (the first linkage secret), issued.jsonl (register of every certificate), intermediates/ (each as it was
+issued). The folder is 0700. Who is a member is not decided here: see `node/pki/proposal.py`.
 """
 
 from __future__ import annotations
 
 import secrets
 import shutil
-from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic.dataclasses import dataclass
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from matching.keys import SECRET_BYTES
-from node.config import FederationName
-from node.epoch import read_epoch_secret
-from node.errors import ConfigError, StoreError, TrustError
-from node.files import PUBLIC, make_private_folder, read_file, read_private, sync_folder, write_atomic
+from node.errors import ConfigError, TrustError
+from node.files import PUBLIC, make_private_folder, read_file, sync_folder, write_atomic
 from node.pki.identity import FEDERATION, PROVINCE, Identity
-from node.pki.keys import MAX_KEY_BYTES, key_hash, new_key, private_pem, read_private_key
-from node.pki.membership import (
-    SETTINGS,
-    Epoch,
-    EpochState,
-    Member,
-    Membership,
-    canonical_json,
-    check_epochs,
-    check_members,
-    epoch_check,
-    sign_membership,
-)
-from node.pki.profile import BACKDATE, intermediate_builder, refuse_outliving, root_builder
-from node.pki.register import MAX_REGISTER_BYTES, Issued, Register, known_key, only_writer
+from node.pki.keys import key_hash, new_key, private_pem
+from node.pki.profile import BACKDATE, intermediate_builder, organization, refuse_outliving, root_builder
+from node.pki.register import Issued, Register, known_key, only_writer
 from node.pki.request import requested_key
 from node.pki.stages import (
     Issuer,
@@ -67,30 +49,7 @@ if TYPE_CHECKING:
 ROOT_LIFE: Final = timedelta(days=3653)  # ten years: twice the federation's agreement
 DEFAULT_INTERMEDIATE_DAYS: Final = 365
 MAX_INTERMEDIATE_DAYS: Final = 731  # two years: every province does a roll before its people have changed
-DEFAULT_MEMBERSHIP_DAYS: Final = 30
-MAX_MEMBERSHIP_DAYS: Final = 90  # a member that was put out stays with those who never see the newer list
 MAX_NAME_CHARS: Final = 60  # "p35." before it must fit the 64 characters of a certificate's common name
-
-
-@dataclass(frozen=True, slots=True, config=SETTINGS)
-class Roster:
-    """The members as the authority knows them, and the last version it may have signed."""
-
-    federation: FederationName
-    version: Annotated[int, Field(ge=0)]
-    key_epoch: Annotated[int, Field(ge=1)]
-    members: tuple[Member, ...]
-    epochs: tuple[Epoch, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_members(self.members)
-        if self.epochs:
-            check_epochs(self.epochs)
-        return self
-
-
-_ROSTER: Final = TypeAdapter(Roster)
 
 
 class Authority:
@@ -98,15 +57,14 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         """Open a folder. Raises ConfigError if it holds no authority, StoreError or TrustError for a damaged one."""
-        if not _roster(folder).exists():
-            raise ConfigError(
-                f"{folder} holds no authority", hint="found one with `pulang federation init DIR --name NAME`"
-            )
         self.folder = folder
-        self.anchor_pem = read_file(folder / "membership.pub", limit=MAX_KEY_BYTES)
-        self.federation = self._read_roster().federation
         self.register = Register(folder / "issued.jsonl")
         self._roots = IssuerFolder(folder / "roots")
+        if not (issuers := self.issuers):
+            raise ConfigError(
+                f"{folder} holds no authority", hint="found one with `pulang federation authority DIR --name NAME`"
+            )
+        self.federation = organization(issuers[-1].certificate)
 
     @property
     def issuers(self) -> Issuers:
@@ -132,8 +90,8 @@ class Authority:
         return "".join(self.roots).encode()
 
     @classmethod
-    def found(cls, folder: Path, federation: str, now: datetime) -> Authority:
-        """Make a new authority: root, signing key, linkage secret, empty register and list.
+    def found(cls, folder: Path, federation: str, now: datetime) -> Self:
+        """Make a new authority: root, first linkage secret, register.
 
         The folder appears whole or not at all; one that holds anything is refused. Raises ConfigError or StoreError.
         """
@@ -197,7 +155,7 @@ class Authority:
         taken_back = {revocation.serial for revocation in self.register.revocations()}
         issuers_of: dict[str, set[str]] = {}
         for issued in self.register.issued():
-            counts = issued.serial not in taken_back and now < issued.not_after and self._stored(issued).exists()
+            counts = issued.serial not in taken_back and now < issued.not_after and self.stored(issued).exists()
             if issued.kind == "intermediate" and issued.province and counts:
                 issuers_of.setdefault(issued.province, set()).add(issued.issuer_key)
         return sorted(province for province, keys in issuers_of.items() if keys == {root.key})
@@ -247,7 +205,7 @@ class Authority:
                 self.register.enter(record)
             elif (record.kind, record.province) != ("intermediate", province) or record.issuer_key != active.key:
                 raise known_key(record)
-            stored = self._stored(record)
+            stored = self.stored(record)
             if not stored.exists():
                 validity = (record.not_before, record.not_after)
                 made = intermediate_builder(root, identity, key, int(record.serial, 16), validity).sign(
@@ -259,132 +217,18 @@ class Authority:
                 write_atomic(stored, made.public_bytes(Encoding.PEM), mode=PUBLIC, replace=True)
             return read_file(stored, limit=MAX_CHAIN_PEM_BYTES)
 
-    def intermediates(self, province: str, now: datetime) -> tuple[str, ...]:
-        """Return a province's intermediates that count at `now`, PEM, oldest first, as the membership lists them."""
-        taken_back = {(revocation.issuer_key, revocation.serial) for revocation in self.register.revocations()}
-        counting = {issuer.key for issuer in trusted(self.issuers)}
-        return tuple(
-            read_file(self._stored(issued), limit=MAX_CHAIN_PEM_BYTES).decode("ascii")
-            for issued in self.register.issued()
-            if issued.kind == "intermediate"
-            and issued.province == province
-            and issued.issuer_key in counting
-            and (issued.issuer_key, issued.serial) not in taken_back
-            and now < issued.not_after
-            and self._stored(issued).exists()
-        )
-
     def revoke_intermediate(self, serial: str, reason: Reason, now: datetime) -> Revocation:
-        """Take an intermediate back: it leaves the membership and stands among the revoked. Raises ConfigError."""
+        """Record that an intermediate counts no more; return what travels to the federation. Raises ConfigError."""
         with only_writer(self.folder):
             return self.register.revoke(serial, reason, now.replace(microsecond=0))
 
-    def _stored(self, issued: Issued) -> Path:
+    def stored(self, issued: Issued) -> Path:
+        """Return where an intermediate lies as it was issued."""
         return self.folder / "intermediates" / f"{issued.serial}.pem"
-
-    # --- members ---
-
-    def members(self) -> tuple[Member, ...]:
-        """Return the list as it stands, published or not."""
-        return self._read_roster().members
-
-    def admit(self, member: Member) -> Roster:
-        """Add a member, or change its name and address. Counts for others once published."""
-        with only_writer(self.folder):
-            roster = self._read_roster()
-            others = tuple(other for other in roster.members if other.code != member.code)
-            return self._write_members(roster, (*others, member))
-
-    def remove(self, province: str) -> Roster:
-        """Take a member off the list. Counts for others once published. Raises ConfigError if it is not on it."""
-        with only_writer(self.folder):
-            roster = self._read_roster()
-            others = tuple(other for other in roster.members if other.code != province)
-            if len(others) == len(roster.members):
-                raise ConfigError(f"province {province} is not a member of {self.federation}")
-            return self._write_members(roster, others)
-
-    def publish(self, now: datetime, *, days: int = DEFAULT_MEMBERSHIP_DAYS) -> tuple[Membership, bytes]:
-        """Sign the list as the next version. Returns it and the file for the members. Raises ConfigError."""
-        now = now.replace(microsecond=0)
-        if not 1 <= days <= MAX_MEMBERSHIP_DAYS:
-            raise ConfigError(f"a membership is published for 1 to {MAX_MEMBERSHIP_DAYS} days, not {days}")
-        with only_writer(self.folder):
-            roster = self._read_roster()
-            if not roster.members:
-                raise ConfigError(
-                    f"{self.federation} has no members yet", hint="`pulang federation admit --province CODE` first"
-                )
-            roster = replace(roster, version=roster.version + 1)
-            epochs = roster.epochs or self._first_epoch(roster)
-            active = next(epoch for epoch in epochs if epoch.state is EpochState.ACTIVE)
-            membership = Membership(
-                federation=roster.federation,
-                version=roster.version,
-                issued_at=now,
-                expires_at=now + timedelta(days=days),
-                key_epoch=active.number,
-                epoch_check=active.check,
-                epochs=roster.epochs,
-                members=tuple(
-                    replace(member, intermediates=self.intermediates(member.code, now)) for member in roster.members
-                ),
-                roots=self.roots,
-                revoked=self.register.revocations(),
-            )
-            # Count before signing: two different lists must never carry one version.
-            self._write_roster(roster)
-            return membership, sign_membership(membership, self._membership_key())
-
-    def epochs(self) -> tuple[Epoch, ...]:
-        """Return the valid epochs as they stand, published or not."""
-        roster = self._read_roster()
-        return roster.epochs or self._first_epoch(roster)
-
-    def set_epochs(self, change: Callable[[tuple[Epoch, ...]], tuple[Epoch, ...]]) -> tuple[Epoch, ...]:
-        """Take the epochs to another stage. Counts for others once published. Raises what `change` raises."""
-        with only_writer(self.folder):
-            roster = self._read_roster()
-            epochs = change(roster.epochs or self._first_epoch(roster))
-            self._write_roster(replace(roster, epochs=epochs))
-            return epochs
 
     def epoch_secret(self, epoch: int) -> Path:
         """Return where the linkage secret of an epoch lies; it goes to each member by a safe hand."""
         return self.folder / f"epoch-{epoch}.key"
-
-    def _first_epoch(self, roster: Roster) -> tuple[Epoch, ...]:
-        secret = read_epoch_secret(self.epoch_secret(roster.key_epoch))
-        return (Epoch(roster.key_epoch, epoch_check(secret, roster.key_epoch), EpochState.ACTIVE),)
-
-    def _membership_key(self) -> Ed25519PrivateKey:
-        path = self.folder / "membership.key"
-        key = read_private_key(path)
-        if not isinstance(key, Ed25519PrivateKey) or _anchor_pem(key) != self.anchor_pem:
-            raise TrustError(f"{path} is not the key of membership.pub", hint="restore the folder's backup")
-        return key
-
-    def _read_roster(self) -> Roster:
-        path = _roster(self.folder)
-        try:
-            return _ROSTER.validate_json(read_private(path, limit=MAX_REGISTER_BYTES))
-        except ValidationError:
-            raise StoreError(f"{path} is damaged", hint="restore the folder from its backup") from None
-
-    def _write_members(self, roster: Roster, members: tuple[Member, ...]) -> Roster:
-        try:
-            changed = replace(roster, members=tuple(sorted(members, key=lambda member: member.code)))
-        except ValidationError:
-            raise ConfigError(
-                "two members cannot have the same address", hint="each province's node has an address of its own"
-            ) from None
-        self._write_roster(changed)
-        return changed
-
-    def _write_roster(self, roster: Roster) -> None:
-        write_atomic(
-            _roster(self.folder), canonical_json(_ROSTER.dump_python(roster, mode="json")) + b"\n", replace=True
-        )
 
 
 def _fill(folder: Path, federation: str, now: datetime) -> None:
@@ -392,13 +236,8 @@ def _fill(folder: Path, federation: str, now: datetime) -> None:
     roots, register = IssuerFolder(folder / "roots"), Register(folder / "issued.jsonl")
     prepared = (_make_root(roots, register, federation, 1, now),)
     roots.write(activated(prepared, now))
-    membership_key = Ed25519PrivateKey.generate()
     write_atomic(folder / "root.pem", str(prepared[0].pem).encode(), mode=PUBLIC)
-    write_atomic(folder / "membership.key", private_pem(membership_key))
-    write_atomic(folder / "membership.pub", _anchor_pem(membership_key), mode=PUBLIC)
     write_atomic(folder / "epoch-1.key", secrets.token_hex(SECRET_BYTES).encode() + b"\n")
-    roster = Roster(federation=federation, version=0, key_epoch=1, members=())
-    write_atomic(_roster(folder), canonical_json(_ROSTER.dump_python(roster, mode="json")) + b"\n")
 
 
 def _make_root(folder: IssuerFolder, register: Register, federation: str, number: int, now: datetime) -> Issuer:
@@ -420,16 +259,8 @@ def _identity(federation: str, province: str) -> Identity:
     return Identity(federation, province)
 
 
-def _anchor_pem(key: Ed25519PrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _roster(folder: Path) -> Path:
-    return folder / "members.json"
-
-
 def _taken(folder: Path) -> ConfigError:
-    what = "an authority" if _roster(folder).exists() else "files"
+    what = "an authority" if IssuerFolder(folder / "roots").path.exists() else "files"
     return ConfigError(
         f"{folder} holds {what} already",
         hint="an authority is never made anew over an old one: name another folder",

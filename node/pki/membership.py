@@ -1,31 +1,16 @@
-"""The signed list of the federation's members: bytes and an anchor in, a verified Membership out."""
+"""The list of the federation's members as plain values, and every rule such a list must keep."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import hmac
 import json
 from dataclasses import KW_ONLY
 from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from node.config import Address, FederationName, ProvinceCode, complaints
@@ -34,11 +19,6 @@ from node.errors import ConfigError, TrustError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-PAYLOAD_TYPE: Final = "application/vnd.pulang.membership.v1+json"
-MAX_MEMBERSHIP_BYTES: Final = 1 << 20
-MAX_ANCHOR_BYTES: Final = 4096
 MAX_MEMBERS: Final = 99  # as many as there are two-digit province codes
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # how far clocks of members may lie apart
 SETTINGS: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
@@ -210,106 +190,9 @@ def make_epoch(number: int, check: str, state: EpochState) -> Epoch:
         raise ConfigError(f"not an epoch: {complaints(error)}") from None
 
 
-class _Signature(BaseModel):
-    model_config = SETTINGS
-    keyid: str
-    sig: str
-
-
-class _Envelope(BaseModel):
-    """DSSE envelope, as in the specification of secure-systems-lab/dsse."""
-
-    model_config = SETTINGS
-    payload_type: Literal["application/vnd.pulang.membership.v1+json"] = Field(alias="payloadType")
-    payload: str
-    signatures: Annotated[list[_Signature], Field(min_length=1, max_length=16)]
-
-
-_PAYLOAD: Final = TypeAdapter(Membership)
-
-
-def verify_membership(envelope: bytes, anchor_pem: bytes, now: datetime) -> Membership:
-    """Return the membership if the anchor signed exactly these bytes and `now` is inside its life.
-
-    Every trust decision about members goes through this one function. Raises TrustError; ConfigError for a bad anchor.
-    """
-    membership = read_signed(envelope, anchor_pem)
-    membership.check_validity(now)
-    return membership
-
-
-def read_signed(envelope: bytes, anchor_pem: bytes) -> Membership:
-    """Return the membership if the anchor signed it, expired or not. Raises as verify_membership does."""
-    anchor = read_anchor(anchor_pem)
-    try:
-        found = _Envelope.model_validate_json(envelope)
-        payload = base64.b64decode(found.payload, validate=True)
-        signatures = {item.keyid: base64.b64decode(item.sig, validate=True) for item in found.signatures}
-    except (ValidationError, binascii.Error, ValueError):
-        raise TrustError(
-            "the membership file is not a signed membership", hint="copy it again; it may be half-written or edited"
-        ) from None
-    signature = signatures.get(key_id(anchor))
-    if signature is None:
-        raise TrustError(
-            "the membership file is not signed by this federation's key",
-            hint=f"ask the authority for its membership.pub; the key here is {key_id(anchor)[:16]}",
-        )
-    try:
-        anchor.verify(signature, pre_authentication_encoding(PAYLOAD_TYPE, payload))
-    except InvalidSignature:
-        raise TrustError(
-            "the membership file was changed after it was signed", hint="get it from the authority again"
-        ) from None
-    try:
-        return _PAYLOAD.validate_json(payload)
-    except ValidationError as error:
-        raise TrustError(
-            f"the signed membership is not usable: {complaints(error)}",
-            hint="this node may be older than the authority's",
-        ) from None
-
-
-def sign_membership(membership: Membership, key: Ed25519PrivateKey) -> bytes:
-    """Return the signed file: canonical JSON of the membership in a DSSE envelope."""
-    payload = canonical_json(_PAYLOAD.dump_python(membership, mode="json"))
-    signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
-    envelope = {
-        "payload": base64.b64encode(payload).decode("ascii"),
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": [{"keyid": key_id(key.public_key()), "sig": base64.b64encode(signature).decode("ascii")}],
-    }
-    return canonical_json(envelope) + b"\n"
-
-
-def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """Return the bytes that are signed. Source: DSSE v1, protocol.md, "Signature definition" (PAE)."""
-    kind = payload_type.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-
-
 def canonical_json(value: Any) -> bytes:
     """Return the one byte form of a JSON value here: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
-
-
-def read_anchor(pem: bytes) -> Ed25519PublicKey:
-    """Parse the public key that signs memberships. Raises ConfigError."""
-    try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(
-            "the membership's anchor is not a PEM public key of the kind Ed25519",
-            hint="use the authority's membership.pub",
-        )
-    return key
-
-
-def key_id(key: Ed25519PublicKey) -> str:
-    """Return the name of a signing key: SHA-256 of its SubjectPublicKeyInfo, hexadecimal."""
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def epoch_check(secret: bytes, epoch: int) -> str:

@@ -235,10 +235,16 @@ def p256_key(subject: x509.Certificate | x509.CertificateSigningRequest, whose: 
     return key
 
 
-def _name(organization: str, common_name: str) -> x509.Name:
+def organization(certificate: x509.Certificate) -> str:
+    """Return the federation that a certificate of ours is made for: the organization in its subject."""
+    (name,) = certificate.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+    return str(name.value)
+
+
+def _name(federation: str, common_name: str) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization),
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, federation),
             x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name),
         ]
     )

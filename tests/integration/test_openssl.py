@@ -17,13 +17,13 @@ import pytest
 from cryptography import x509
 
 from node.errors import ConfigError, TrustError
-from node.pki.authority import Authority
 from node.pki.credentials import certificate_status, load_credentials, request_certificate
 from node.pki.identity import Identity
 from node.pki.keys import new_key, private_pem
 from node.pki.membership import Member
 from node.pki.stages import IssuerFolder
 from node.pki.trust import verify_peer
+from tests.listing import ListedAuthority
 from tests.pki_world import DAY, World, make_certificate, pem
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def openssl(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path, Authority.found(tmp_path / "authority", "fkd-mpu", NOW), began=NOW)
+    return World(tmp_path, ListedAuthority.found(tmp_path / "authority", "fkd-mpu", NOW), began=NOW)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_openssl_refuses_our_leaf_without_its_intermediate_and_under_a_foreign_r
     world: World, leaf: Path, tmp_path: Path
 ) -> None:
     root, between = world.authority.folder / "root.pem", world.folder / "35-ca.crt"
-    other = Authority.found(tmp_path / "other", "fkd-mpu", NOW)
+    other = ListedAuthority.found(tmp_path / "other", "fkd-mpu", NOW)
     assert openssl("verify", "-CAfile", root, "-untrusted", between, leaf).returncode == 0
     assert openssl("verify", "-CAfile", root, leaf).returncode != 0
     assert openssl("verify", "-CAfile", other.folder / "root.pem", "-untrusted", between, leaf).returncode != 0
@@ -302,7 +302,7 @@ def test_openssl_shakes_hands_with_our_credentials_on_both_ends(
     shown = x509.load_der_x509_certificate(visitor)
     assert shown == x509.load_pem_x509_certificate(load_credentials(home, NOW).chain_pem)
     world.authority.admit(Member("33", "Jawa Tengah", "127.0.0.1:7033"))
-    membership = world.authority.publish(NOW)[0]
+    membership = world.authority.publish(NOW)
     assert verify_peer(pem(shown), membership, NOW).code == "33"
 
 
@@ -312,7 +312,7 @@ def test_openssl_is_turned_away_with_a_foreign_certificate(
     port, visitors = server
     (tmp_path / "foreign").mkdir()
     foreign = World(
-        tmp_path / "foreign", Authority.found(tmp_path / "foreign" / "authority", "fkd-mpu", NOW), began=NOW
+        tmp_path / "foreign", ListedAuthority.found(tmp_path / "foreign" / "authority", "fkd-mpu", NOW), began=NOW
     )
     visit(world, port, foreign.certified("33", now=NOW).pki / "current.pem")
     assert arrived(visitors, 1) == [None]

@@ -18,7 +18,6 @@ from node.errors import ConfigError, StoreError, TrustError
 from node.pki import authority as authority_module
 from node.pki.authority import Authority
 from node.pki.identity import Identity
-from node.pki.membership import Member
 from node.pki.profile import intermediate_builder
 from node.pki.register import Register
 from node.pki.trust import verify_intermediate
@@ -38,7 +37,7 @@ def certify(world: World, province: str = "35") -> bytes:
 
 
 def test_every_secret_of_a_new_authority_is_private(world: World) -> None:
-    public = {"root.pem", "membership.pub"}
+    public = {"root.pem"}
     files = [path for path in world.authority.folder.rglob("*") if path.is_file()]
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}
     assert {name for name, mode in modes.items() if mode == 0o644} == public
@@ -317,52 +316,8 @@ def test_a_key_that_is_not_the_roots_signs_nothing(world: World, tmp_path: Path)
         certify(world)
 
 
-def test_a_membership_key_that_is_not_the_anchors_signs_nothing(world: World, tmp_path: Path) -> None:
-    other = Authority.found(tmp_path / "other", "fkd-mpu", NOW)
-    (world.authority.folder / "membership.key").write_bytes((other.folder / "membership.key").read_bytes())
-    with pytest.raises(TrustError, match=r"is not the key of membership\.pub"):
-        world.members("35")
-
-
 def test_half_a_key_is_one_clear_error(world: World) -> None:
     path = world.authority.folder / "roots" / "1.key"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ConfigError, match="not a whole private key"):
         certify(world)
-
-
-# --- the list of members ---------------------------------------------------------------------------------------------
-
-
-def test_admitting_again_changes_the_address(world: World) -> None:
-    world.authority.admit(Member("35", "Jawa Timur", "127.0.0.1:7035"))
-    roster = world.authority.admit(Member("35", "Jawa Timur", "10.0.0.35:7035"))
-    assert [member.address for member in roster.members] == ["10.0.0.35:7035"]
-
-
-def test_two_members_at_one_address_are_refused(world: World) -> None:
-    world.authority.admit(Member("35", "Jawa Timur", "127.0.0.1:7035"))
-    with pytest.raises(ConfigError, match="same address"):
-        world.authority.admit(Member("33", "Jawa Tengah", "127.0.0.1:7035"))
-
-
-def test_removing_who_is_not_there_is_refused(world: World) -> None:
-    with pytest.raises(ConfigError, match="province 33 is not a member"):
-        world.authority.remove("33")
-
-
-def test_a_version_is_never_used_twice_even_when_signing_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any) -> None:
-        raise StoreError("the disk is gone")
-
-    assert world.members("35").version == 1
-    monkeypatch.setattr(authority_module, "sign_membership", fail)
-    with pytest.raises(StoreError):
-        world.authority.publish(NOW)
-    monkeypatch.undo()
-    assert world.authority.publish(NOW)[0].version == 3
-
-
-def test_an_empty_list_is_not_published(world: World) -> None:
-    with pytest.raises(ConfigError, match="no members yet"):
-        world.authority.publish(NOW)

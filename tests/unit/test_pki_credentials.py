@@ -14,7 +14,6 @@ from node.errors import CertificateExpiredError, ConfigError, NodeError, TrustEr
 from node.files import write_atomic
 from node.home import NodeHome
 from node.pki import credentials as credentials_module
-from node.pki.authority import Authority
 from node.pki.credentials import (
     CertificateState,
     certificate_status,
@@ -23,6 +22,7 @@ from node.pki.credentials import (
     request_certificate,
 )
 from node.pki.identity import Identity
+from tests.listing import ListedAuthority
 from tests.pki_world import DAY, NOW, World, found_world, request_for  # noqa: F401 - the fixture
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def foreign(tmp_path: Path) -> World:
     """Another federation of the same name."""
     (tmp_path / "other").mkdir()
-    return World(tmp_path / "other", Authority.found(tmp_path / "other" / "authority", "fkd-mpu", NOW - 60 * DAY))
+    return World(tmp_path / "other", ListedAuthority.found(tmp_path / "other" / "authority", "fkd-mpu", NOW - 60 * DAY))
 
 
 def contents(home: NodeHome) -> dict[str, bytes]:

@@ -1,158 +1,97 @@
-"""Who belongs is what the authority signed last, and nobody else's word."""
+"""The list of members: what it may say, until when it counts, and what cannot be a member."""
 
 from __future__ import annotations
 
-import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.errors import ConfigError, TrustError
-from node.pki.membership import (
-    Member,
-    Membership,
-    canonical_json,
-    epoch_check,
-    key_id,
-    make_member,
-    pre_authentication_encoding,
-    read_anchor,
-    sign_membership,
-    verify_membership,
-)
+from node.pki.membership import Member, Membership, epoch_check, make_member
+from node.pki.repository import read_directory, write_directory
 from tests.pki_world import DAY, NOW, World, found_world  # noqa: F401 - the fixture
 
 MINUTE = timedelta(minutes=1)
 
 
-def published(world: World, *codes: str, days: int = 30) -> bytes:
-    for code in codes or ("35",):
-        world.authority.admit(Member(code, f"Province {code}", f"127.0.0.1:70{code}"))
-    return world.authority.publish(NOW, days=days)[1]
+def listed(world: World, days: int = 30) -> Membership:
+    return world.members("35", "33", days=days)
 
 
-def resigned(world: World, payload: bytes) -> bytes:
-    """The bytes signed with the authority's real key: what a careless or newer authority could publish."""
-    key = world.authority._membership_key()
-    signature = key.sign(pre_authentication_encoding("application/vnd.pulang.membership.v1+json", payload))
-    return canonical_json(
-        {
-            "payloadType": "application/vnd.pulang.membership.v1+json",
-            "payload": base64.b64encode(payload).decode(),
-            "signatures": [{"keyid": key_id(key.public_key()), "sig": base64.b64encode(signature).decode()}],
-        }
-    )
+def read(document: dict[str, Any], *, version: int = 1, expires_at: Any = NOW + 30 * DAY) -> Membership:
+    return read_directory(json.dumps(document).encode(), version, expires_at)
 
 
-# --- the signed file -------------------------------------------------------------------------------------------------
-
-
-def test_what_is_signed_follows_the_example_in_the_dsse_specification() -> None:
-    # secure-systems-lab/dsse, protocol.md, "Test Vectors"
-    assert pre_authentication_encoding("http://example.com/HelloWorld", b"hello world") == (
-        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
-    )
-
-
-def test_a_published_list_says_who_belongs_and_where_they_are(world: World) -> None:
-    told = verify_membership(published(world, "35", "33"), world.authority.anchor_pem, NOW)
+def test_a_list_says_after_its_journey_who_belongs_and_where_they_are(world: World) -> None:
+    membership = listed(world)
+    told = read_directory(write_directory(membership), membership.version, membership.expires_at)
+    assert told == membership
     assert [(member.code, member.address) for member in told.members] == [
         ("33", "127.0.0.1:7033"),
         ("35", "127.0.0.1:7035"),
     ]
-    assert (told.federation, told.version, told.key_epoch) == ("fkd-mpu", 1, 1)
     assert told.by_code("36") is None
 
 
-def test_one_edited_address_is_noticed(world: World) -> None:
-    envelope = json.loads(published(world))
-    payload = base64.b64decode(envelope["payload"])
-    envelope["payload"] = base64.b64encode(payload.replace(b"127.0.0.1:7035", b"127.0.0.9:7035")).decode()
-    with pytest.raises(TrustError, match="changed after it was signed"):
-        verify_membership(json.dumps(envelope).encode(), world.authority.anchor_pem, NOW)
-
-
-def test_another_federations_key_signs_nothing_here(world: World) -> None:
-    membership = world.members("35")
-    with pytest.raises(TrustError, match="not signed by this federation's key"):
-        verify_membership(sign_membership(membership, Ed25519PrivateKey.generate()), world.authority.anchor_pem, NOW)
-
-
-def test_a_foreign_signature_under_our_keys_name_is_noticed(world: World) -> None:
-    envelope = json.loads(sign_membership(world.members("35"), Ed25519PrivateKey.generate()))
-    envelope["signatures"][0]["keyid"] = key_id(read_anchor(world.authority.anchor_pem))
-    with pytest.raises(TrustError, match="changed after it was signed"):
-        verify_membership(json.dumps(envelope).encode(), world.authority.anchor_pem, NOW)
-
-
-def test_an_unsigned_list_is_refused(world: World) -> None:
-    envelope = json.loads(published(world))
-    envelope["signatures"] = []
-    with pytest.raises(TrustError, match="not a signed membership"):
-        verify_membership(json.dumps(envelope).encode(), world.authority.anchor_pem, NOW)
-
-
-def test_a_signature_over_another_kind_of_payload_is_no_membership(world: World) -> None:
-    envelope = json.loads(published(world))
-    envelope["payloadType"] = "application/json"
-    with pytest.raises(TrustError, match="not a signed membership"):
-        verify_membership(json.dumps(envelope).encode(), world.authority.anchor_pem, NOW)
-
-
-@pytest.mark.parametrize("size", [0, 1, 100, -2])
-def test_half_a_list_is_one_clear_error(world: World, size: int) -> None:
-    with pytest.raises(TrustError, match="not a signed membership"):
-        verify_membership(published(world)[:size], world.authority.anchor_pem, NOW)
+def test_a_list_is_the_same_bytes_every_time_it_is_written(world: World) -> None:
+    membership = listed(world)
+    assert write_directory(membership) == write_directory(replace(membership))
 
 
 def test_a_list_counts_until_its_end_and_no_longer(world: World) -> None:
-    envelope = published(world, days=30)
-    assert verify_membership(envelope, world.authority.anchor_pem, NOW + 30 * DAY - timedelta(seconds=1))
+    membership = listed(world)
+    membership.check_validity(NOW + 30 * DAY - timedelta(seconds=1))
     with pytest.raises(TrustError, match="expired at 2026-07-01 08:00 UTC"):
-        verify_membership(envelope, world.authority.anchor_pem, NOW + 30 * DAY)
+        membership.check_validity(NOW + 30 * DAY)
 
 
 def test_a_list_from_the_future_points_at_the_clock(world: World) -> None:
-    envelope = published(world)
-    assert verify_membership(envelope, world.authority.anchor_pem, NOW - 5 * MINUTE)
+    membership = listed(world)
+    membership.check_validity(NOW - 5 * MINUTE)
     with pytest.raises(TrustError, match="in the future") as caught:
-        verify_membership(envelope, world.authority.anchor_pem, NOW - 10 * MINUTE)
+        membership.check_validity(NOW - 10 * MINUTE)
     assert "clock" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"version": 0}, "version"),
-        ({"version": "2"}, "version"),
-        ({"version": True}, "version"),
         ({"federation": "fkd mpu"}, "federation"),
-        ({"expires_at": "2026-06-01T07:00:00Z"}, "ends before it begins"),
-        ({"expires_at": "2026-09-01T07:00:00"}, "timezone"),
+        ({"issued_at": "2026-09-01T07:00:00Z"}, "ends before it begins"),
+        ({"issued_at": "2026-05-01T07:00:00"}, "timezone"),
         ({"epoch_check": "short"}, "epoch_check"),
+        ({"key_epoch": True}, "key_epoch"),
         ({"members": [["35", "Jawa Timur", "127.0.0.1:7035"]]}, "members"),
         ({"surprise": 1}, "surprise"),
     ],
 )
-def test_a_signed_list_that_makes_no_sense_is_refused(world: World, change: dict[str, Any], why: str) -> None:
-    payload = json.loads(base64.b64decode(json.loads(published(world))["payload"]))
+def test_a_list_that_makes_no_sense_is_refused(world: World, change: dict[str, Any], why: str) -> None:
+    document = json.loads(write_directory(listed(world)))
+    read(document)
     with pytest.raises(TrustError, match=why):
-        verify_membership(resigned(world, canonical_json(payload | change)), world.authority.anchor_pem, NOW)
+        read(document | change)
 
 
-def test_a_province_that_stands_twice_in_a_signed_list_is_refused(world: World) -> None:
-    payload = json.loads(base64.b64decode(json.loads(published(world))["payload"]))
-    payload["members"] += [payload["members"][0] | {"address": "127.0.0.1:1"}]
+def test_a_province_that_stands_twice_in_a_list_is_refused(world: World) -> None:
+    document = json.loads(write_directory(listed(world)))
+    document["members"] += [document["members"][0] | {"address": "127.0.0.1:1"}]
     with pytest.raises(TrustError, match="a province stands in it twice"):
-        verify_membership(resigned(world, canonical_json(payload)), world.authority.anchor_pem, NOW)
+        read(document)
 
 
-def test_an_anchor_of_another_kind_is_one_clear_error(world: World) -> None:
-    with pytest.raises(ConfigError, match="not a PEM public key of the kind Ed25519"):
-        verify_membership(published(world), world.authority.root_pem, NOW)
+def test_two_members_at_one_address_are_refused(world: World) -> None:
+    world.authority.admit(Member("36", "Banten", "127.0.0.1:7035"))
+    with pytest.raises(ValueError, match="same address"):
+        listed(world)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"[" * 100_000, b"null", b"\xff"])
+def test_half_a_list_is_one_clear_error(data: bytes) -> None:
+    with pytest.raises(TrustError, match="not usable"):
+        read_directory(data, 1, NOW)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +119,3 @@ def test_the_check_value_depends_on_secret_and_epoch_and_does_not_contain_the_se
     values = {epoch_check(secret, 1), epoch_check(secret, 2), epoch_check(secret[::-1], 1)}
     assert len(values) == 3
     assert all(value not in secret.hex() for value in values)
-
-
-def test_a_membership_is_the_same_bytes_every_time_it_is_signed(world: World) -> None:
-    membership: Membership = world.members("35", "33")
-    key = world.authority._membership_key()
-    assert sign_membership(membership, key) == sign_membership(membership, key)

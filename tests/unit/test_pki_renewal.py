@@ -19,12 +19,12 @@ from node.pki import credentials as credentials_module
 from node.pki import intermediate as intermediate_module
 from node.pki import register as register_module
 from node.pki import stages as stages_module
-from node.pki.authority import Authority
 from node.pki.credentials import adopt_roots, load_credentials
 from node.pki.intermediate import ProvinceAuthority
 from node.pki.register import Reason
 from node.pki.renewal import renew, renew_if_due
 from node.pki.trust import verify_peer
+from tests.listing import ListedAuthority
 from tests.pki_world import DAY, NOW, World, found_world, pem, request_for  # noqa: F401 - the fixture
 
 if TYPE_CHECKING:
@@ -168,8 +168,8 @@ class Place:
     folder: Path
 
     @property
-    def authority(self) -> Authority:
-        return Authority(self.folder / "authority")
+    def authority(self) -> ListedAuthority:
+        return ListedAuthority(self.folder / "authority")
 
     @property
     def home(self) -> NodeHome:
@@ -282,7 +282,7 @@ def out_of_space(verb: Callable[[Place], Any], place: Place, point: int, *, afte
 def check_whole(place: Place) -> None:
     """What must hold after every step, finished or not: the node serves, its peers believe it, nothing is unknown."""
     place.authority.admit(place.authority.members()[0])
-    membership = place.authority.publish(NOW)[0]
+    membership = place.authority.publish(NOW)
     shown = load_credentials(place.home, NOW)
     own_leaf = x509.load_pem_x509_certificates(shown.chain_pem)[0]
     if place.authority.issuers[0].stage.value != "revoked":  # then the province would have to roll first
@@ -296,7 +296,7 @@ def check_whole(place: Place) -> None:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
-    world = World(folder, Authority.found(folder / "authority", "fkd-mpu", NOW - 60 * DAY))
+    world = World(folder, ListedAuthority.found(folder / "authority", "fkd-mpu", NOW - 60 * DAY))
     world.renewing("35")
     world.members("35")
     return folder

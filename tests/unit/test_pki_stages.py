@@ -9,13 +9,13 @@ import pytest
 from cryptography import x509
 
 from node.errors import ConfigError, StoreError, TrustError
-from node.pki.authority import Authority
 from node.pki.credentials import adopt_roots, load_credentials
 from node.pki.identity import Identity
 from node.pki.register import Reason, read_revocation, revocation_json
 from node.pki.renewal import renew
 from node.pki.stages import Stage
 from node.pki.trust import verify_peer
+from tests.listing import ListedAuthority
 from tests.pki_world import DAY, NOW, World, found_world, pem, request_for  # noqa: F401 - the fixture
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def leaf_of(home: NodeHome, now: object = NOW) -> bytes:
 
 
 def listed(world: World, now: object = NOW) -> Membership:
-    return world.authority.publish(now)[0]  # type: ignore[arg-type]
+    return world.authority.publish(now)  # type: ignore[arg-type]
 
 
 # --- the root --------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_a_damaged_list_of_stages_stops_the_authority(world: World) -> None:
 def test_stages_that_others_can_write_are_refused(world: World) -> None:
     (world.authority.folder / "roots" / "stages.json").chmod(0o666)
     with pytest.raises(TrustError, match="can be read or written by others"):
-        Authority(world.authority.folder).prepare(NOW)
+        ListedAuthority(world.authority.folder).prepare(NOW)
 
 
 # --- an intermediate -------------------------------------------------------------------------------------------------

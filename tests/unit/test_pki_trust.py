@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from node.errors import CertificateExpiredError, CertificateRevokedError, ConfigError, NotAMemberError, TrustError
-from node.pki.authority import Authority
 from node.pki.identity import Identity
 from node.pki.keys import key_hash
 from node.pki.membership import Revocation
 from node.pki.profile import CERTIFICATES_ONLY
 from node.pki.register import Reason
 from node.pki.trust import server_anchors, verify_chain, verify_peer
+from tests.listing import ListedAuthority
 from tests.pki_world import DAY, NOW, World, found_world, make_certificate, pem  # noqa: F401 - the fixture
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def test_the_forger_of_these_tests_makes_a_good_certificate_when_nothing_is_odd(
 
 
 def test_a_root_of_the_same_name_and_another_key_is_foreign(world: World, tmp_path: Path) -> None:
-    other = World(tmp_path / "other", Authority.found(tmp_path / "other" / "authority", "fkd-mpu", NOW - 60 * DAY))
+    other = World(
+        tmp_path / "other", ListedAuthority.found(tmp_path / "other" / "authority", "fkd-mpu", NOW - 60 * DAY)
+    )
     with pytest.raises(TrustError, match="not issued by an intermediate"):
         judge(world, other.leaf("35"))
 
@@ -127,7 +129,9 @@ def test_both_intermediates_count_while_one_replaces_the_other(world: World) -> 
 
 def test_a_listed_intermediate_of_a_foreign_root_is_refused(world: World, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = World(tmp_path / "other", Authority.found(tmp_path / "other" / "authority", "fkd-mpu", NOW - 60 * DAY))
+    other = World(
+        tmp_path / "other", ListedAuthority.found(tmp_path / "other" / "authority", "fkd-mpu", NOW - 60 * DAY)
+    )
     leaf, intermediate = other.leaf("35"), other.intermediate("35")[0]
     with pytest.raises(TrustError, match="not issued under this federation's root"):
         verify_peer(leaf, listing(world, intermediate), NOW)
