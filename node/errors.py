@@ -65,6 +65,10 @@ class NotAMemberError(TrustError):
     """The certificate names a province that is not in the membership."""
 
 
+class MembershipEndedError(TrustError):
+    """The list of members this node goes by does not count now: past its end, of the future, or older than seen."""
+
+
 class AccessDeniedError(NodeError):
     """The policy table does not allow this caller this method for this purpose."""
 

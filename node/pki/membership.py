@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, Valida
 from pydantic.dataclasses import dataclass
 
 from node.config import Address, FederationName, ProvinceCode, complaints
-from node.errors import ConfigError, TrustError
+from node.errors import ConfigError, MembershipEndedError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -124,20 +124,20 @@ class Membership:
         return next((member for member in self.members if member.code == code), None)
 
     def check_validity(self, now: datetime) -> None:
-        """Raise TrustError when the list has expired: a member that was put out could otherwise stay for ever."""
+        """Raise MembershipEndedError when the list does not count: who was put out could otherwise stay for ever."""
         if self.superseded_by is not None:
-            raise TrustError(
+            raise MembershipEndedError(
                 f"the membership of {self.federation} here is older than what this node has already seen",
                 hint="it came back with a backup; the newest comes by itself from any other node that is reached",
             )
         if now >= self.expires_at:
-            raise TrustError(
+            raise MembershipEndedError(
                 f"the membership of {self.federation}, version {self.version}, expired at "
                 f"{self.expires_at:%Y-%m-%d %H:%M} UTC",
                 hint="a new one comes by itself from any other node; see whether one is reached, and who signs",
             )
         if now < self.issued_at - CLOCK_TOLERANCE:
-            raise TrustError(
+            raise MembershipEndedError(
                 f"the membership of {self.federation}, version {self.version}, is dated "
                 f"{self.issued_at:%Y-%m-%d %H:%M} UTC, in the future",
                 hint="compare this machine's clock with the time of day",

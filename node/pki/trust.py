@@ -68,7 +68,8 @@ def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime) -> Membe
     membership. Signatures, profile and names never change and are remembered; time, membership and revocation are
     asked every time.
     Raises TrustError (foreign, tampered, wrong form or federation), NotAMemberError, CertificateExpiredError,
-    CertificateRevokedError or, for what is no certificate, ConfigError.
+    CertificateRevokedError or, for what is no certificate, ConfigError; MembershipEndedError for a certificate that
+    would count if the membership did: asked last, so that nobody else is told.
     """
     identity = _identity(leaf_pem)
     if identity.federation != membership.federation:
@@ -77,12 +78,12 @@ def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime) -> Membe
     if member is None:
         raise NotAMemberError(
             f"{identity} is not a member",
-            hint="the authority admits it with `pulang federation admit` and publishes the membership",
+            hint="the signers admit it: `pulang federation propose admit`",
         )
     leaf = _verified(leaf_pem, member.intermediates, membership.roots)
     leaf.check_validity(now)
-    membership.check_validity(now)
     leaf.check_revoked(membership.revoked)
+    membership.check_validity(now)
     return member
 
 

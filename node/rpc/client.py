@@ -273,7 +273,7 @@ class Peers:
                 call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = connection.channel.unary_unary(method)
                 reply = await call(data, timeout=max(0.0, ends_at - time.monotonic()))
             except grpc.aio.AioRpcError as failed:
-                error = peer_error(failed.code(), failed.details(), member.name)
+                error = peer_error(failed.code(), failed.details(), member.code, member.name)
                 if isinstance(error, PeerUnreachableError):
                     connection.proven = False
                 if not retries or failed.code() != grpc.StatusCode.UNAVAILABLE:
@@ -301,7 +301,7 @@ class Peers:
         if not credentials.not_before <= now < credentials.not_after:
             raise CertificateExpiredError(
                 "our own certificate is past its end, or not yet valid",
-                hint="`pulang cert status` shows its dates; then `pulang cert request`",
+                hint="`pulang cert status` shows its dates; then `pulang cert renew`",
             )
         if not even_if_expired:
             membership.check_validity(now)

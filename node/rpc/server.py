@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from matching.schema import PERSON_SCHEMA
-from node.errors import AccessDeniedError, BusyError, StoreError, TrustError
+from node.errors import AccessDeniedError, BusyError, ConfigError, StoreError, TrustError
 from node.log import log_bug
 from node.messages import MAX_DEADLINE_S, Refused
 from node.pki.trust import verify_peer
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from node.messages import Answer, ReceivedQuestion
+    from node.pki.credentials import Credentials
     from node.pki.membership import Member
     from node.runtime import NodeRuntime
 
@@ -64,6 +66,8 @@ OPTIONS: Final = (
     ("grpc.server_handshake_timeout_ms", 10 * 1000),  # a caller that connects and says nothing is let go
     ("grpc.so_reuseport", 0),  # else a second node could share the port, and half the questions would reach it
 )
+NOT_ACCEPTED: Final = "the certificate is not accepted here"
+CLOSED: Final = "this node takes no calls now"
 REPLY_KEY: Final = b"pulang reply"  # told apart from the hash that the audit keeps
 DRAIN_S: Final = MAX_DEADLINE_S  # a stopping node lets the questions it has accepted end
 
@@ -124,20 +128,28 @@ class ExchangeServer:
         await self._server.stop(DRAIN_S)
 
     def _server_credentials(self) -> grpc.ServerCredentials:
-        credentials = self._runtime.credentials
-        known = credentials.get()
+        runtime = self._runtime
+
+        def present() -> tuple[Credentials, tuple[str, ...]]:
+            return runtime.credentials.get(), runtime.membership.roots
+
+        known = present()
 
         def newer() -> grpc.ServerCertificateConfiguration | None:
             # Asked at every handshake, so a renewed certificate needs no restart. None: go on with the one you have.
             nonlocal known
-            current = credentials.get()
-            if current is known:
+            current = present()
+            if current[0] is known[0] and current[1] == known[1]:
                 return None
             known = current
             return _configuration()
 
         def _configuration() -> grpc.ServerCertificateConfiguration:
-            return grpc.ssl_server_certificate_configuration([(known.key_pem, known.chain_pem)], known.roots_pem)
+            # The membership's roots, the moment it lists them: who is believed by the list must not fail at the door.
+            own, roots = known
+            return grpc.ssl_server_certificate_configuration(
+                [(own.key_pem, own.chain_pem)], "".join(roots).encode() or own.roots_pem
+            )
 
         return grpc.dynamic_ssl_server_credentials(
             _configuration(),
@@ -173,7 +185,7 @@ class _Door(grpc.aio.ServerInterceptor):
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
-                status = status_of(error) or grpc.StatusCode.INTERNAL
+                status = _status(error)
                 await _abort(context, path, error)
                 raise
             finally:
@@ -213,7 +225,10 @@ class _Door(grpc.aio.ServerInterceptor):
         if leaf_pem is None:
             raise TrustError("the caller shows no certificate")
         runtime = self._runtime
-        return verify_peer(leaf_pem, runtime.membership, runtime.now())
+        try:
+            return verify_peer(leaf_pem, runtime.membership, runtime.now())
+        except ConfigError as error:  # what is no certificate
+            raise TrustError(str(error)) from None
 
 
 class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
@@ -311,10 +326,23 @@ class _Audit(audit_pb2_grpc.AuditServiceServicer):
             raise
 
 
+def _status(error: Exception) -> grpc.StatusCode:
+    """Return the status a call ends with; what goes wrong with trust behind the door is this node's own trouble."""
+    if isinstance(error, TrustError) and _caller.get() is not None:
+        return grpc.StatusCode.FAILED_PRECONDITION
+    return status_of(error) or grpc.StatusCode.INTERNAL
+
+
 async def _abort(context: _Context, path: str, error: Exception) -> None:
-    status = status_of(error)
-    if status is None:
-        await context.abort(grpc.StatusCode.INTERNAL, f"request {log_bug(error, method=path)}")
-    else:
-        _log.warning("call_refused", method=path, status=status.name, reason=str(error))
-        await context.abort(status, str(error))
+    status = _status(error)
+    if status is grpc.StatusCode.INTERNAL:
+        await context.abort(status, f"request {log_bug(error, method=path)}")
+    # Whose certificate is not accepted hears one text, whatever is wrong with it: the reason is for this node's admin,
+    # who finds it in the log by the reference that the caller's admin reads out.
+    text, reference = str(error), None
+    if isinstance(error, TrustError):
+        reference = secrets.token_hex(4)
+        text = f"{NOT_ACCEPTED if status is grpc.StatusCode.UNAUTHENTICATED else CLOSED}; reference {reference}"
+    kind = type(error).__name__
+    _log.warning("call_refused", method=path, status=status.name, kind=kind, reason=str(error), reference=reference)
+    await context.abort(status, text)

@@ -35,7 +35,7 @@ from matching.question import (
 from matching.schema import LinkageSchema, describe
 from node.errors import (
     AccessDeniedError,
-    NotAMemberError,
+    MembershipEndedError,
     PeerContractError,
     PeerError,
     PeerRefusedError,
@@ -111,7 +111,7 @@ class WireError(Exception):
 # Error -> gRPC status, most specific first; its text goes with it. Not in the table: a bug, INTERNAL with a request id.
 STATUS_OF_ERROR: Final[tuple[tuple[type[Exception], grpc.StatusCode], ...]] = (
     (WireError, grpc.StatusCode.INVALID_ARGUMENT),
-    (NotAMemberError, grpc.StatusCode.PERMISSION_DENIED),
+    (MembershipEndedError, grpc.StatusCode.FAILED_PRECONDITION),
     (TrustError, grpc.StatusCode.UNAUTHENTICATED),
     (AccessDeniedError, grpc.StatusCode.PERMISSION_DENIED),
     (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
@@ -127,6 +127,7 @@ ERROR_OF_STATUS: Final[dict[grpc.StatusCode, tuple[type[PeerError], str]]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (PeerTimeoutError, "no answer before the deadline"),
     grpc.StatusCode.UNAUTHENTICATED: (PeerRefusedError, "it does not trust our certificate"),
     grpc.StatusCode.PERMISSION_DENIED: (PeerRefusedError, "it does not allow us this call"),
+    grpc.StatusCode.FAILED_PRECONDITION: (PeerRefusedError, "it is closed until it has a list of members that counts"),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (PeerContractError, "a message is over its limit"),
     grpc.StatusCode.INVALID_ARGUMENT: (PeerContractError, "it cannot read our question"),
     grpc.StatusCode.INTERNAL: (PeerContractError, "it failed inside, and knows this failure as"),
@@ -615,16 +616,21 @@ TELLING: Final = frozenset(
     {
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.INTERNAL,
     }
 )
 
+# Statuses that say nothing about the call itself: who calls was not let in, or nobody is.
+AT_THE_DOOR: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION})
 
-def peer_error(status: grpc.StatusCode, details: str | None, member: str) -> PeerError:
-    """Return what a status means to the asker. member: the province's name."""
+
+def peer_error(status: grpc.StatusCode, details: str | None, code: str, name: str) -> PeerError:
+    """Return what a status means to the asker. code, name: the member's."""
     kind, words = ERROR_OF_STATUS.get(status, (PeerContractError, f"it answered with an unknown status, {status.name}"))
     if status in TELLING and details and len(details) <= MAX_DETAIL_CHARS and details.isprintable():
         words = f"{words}: {details}"
-    hint = "run `pulang cert status`, then `pulang node status` at both ends" if kind is PeerUnreachableError else None
-    return kind(f"{member}: {words}", hint=hint)
+    at_the_door = kind is PeerUnreachableError or status in AT_THE_DOOR
+    hint = f"run `pulang cert status`, then `pulang peer diagnose {code}`" if at_the_door else None
+    return kind(f"{name}: {words}", hint=hint)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -27,8 +29,11 @@ from node.errors import (
 )
 from node.messages import Answered, Busy, RefusalReason, Refused, Unavailable
 from node.pki.authority import Authority
+from node.pki.intermediate import ProvinceAuthority
 from node.pki.membership import Epoch, EpochState, epoch_check
+from node.pki.register import Reason
 from node.rpc.client import ASK, HEALTH_CHECK, MAX_RETRIES
+from node.rpc.server import NOT_ACCEPTED
 from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
 from node.service import DISK_LOW, MAX_QUESTIONS_PER_CALLER, NO_AUDIT
 from tests.federation import FEDERATION, Federation, Node, crowd, encoded, header, now, peers_of, until
@@ -61,6 +66,17 @@ def own(tmp_path: Path) -> Iterator[Node]:
     yield node
     if node.process is not None:
         node.stop()
+
+
+def reason_for(asked: Node, refused: tuple[grpc.StatusCode, str]) -> str:
+    """Check that a stranger was told what every stranger is; return the reason in the log under its reference."""
+    status, text = refused
+    assert status is grpc.StatusCode.UNAUTHENTICATED
+    told, _, reference = text.partition("; reference ")
+    assert told == NOT_ACCEPTED
+    lines = [json.loads(line) for line in asked.log.splitlines() if reference in line]
+    assert [line["reference"] for line in lines] == [reference]
+    return str(lines[0]["reason"])
 
 
 async def ask(asker: Node, asked: Node, *, deadline_s: float = 20) -> Answer:
@@ -102,9 +118,8 @@ async def test_caller_of_a_province_that_is_no_member_is_refused(
     papua = federation.stranger("94", tmp_path / "94")
     async with channel_of(federation, asked, as_node=papua) as channel:
         for method, data in ((HEALTH_CHECK, b""), (ASK, write_question(header(), encoded(papua)))):
-            status, text = await refused_with(channel, method, data)
-            assert status is grpc.StatusCode.PERMISSION_DENIED
-            assert "province 94" in text
+            refused = await refused_with(channel, method, data)
+            assert "province 94 of fkd-mpu.test is not a member" in reason_for(asked, refused)
 
 
 async def test_certificate_that_expires_on_an_open_connection_is_refused_at_the_next_call(
@@ -116,9 +131,7 @@ async def test_certificate_that_expires_on_an_open_connection_is_refused_at_the_
         await call(channel, HEALTH_CHECK, b"")
         ends_at = now() + timedelta(seconds=6)
         await until(lambda: now() >= ends_at)
-        status, text = await refused_with(channel, HEALTH_CHECK, b"")
-    assert status is grpc.StatusCode.UNAUTHENTICATED
-    assert "expired" in text
+        assert "expired" in reason_for(asked, await refused_with(channel, HEALTH_CHECK, b""))
 
 
 async def test_member_that_is_put_out_is_refused_on_its_open_connection(own: Node) -> None:
@@ -131,6 +144,28 @@ async def test_member_that_is_put_out_is_refused_on_its_open_connection(own: Nod
             own.federation.signing.join(own.home)
             with pytest.raises(PeerRefusedError):
                 await peers.ask(own.member, encoded(bali), header(), deadline_s=20)
+
+
+async def test_every_stranger_hears_the_same_and_the_log_tells_them_apart(own: Node) -> None:
+    federation = own.federation
+    strangers = {
+        "is not a member": federation.stranger("94", federation.root / "94"),
+        "was revoked .*: key compromise": federation.node("51"),
+        "was revoked .*: ca compromise": federation.node("52"),
+        "not issued by an intermediate that the membership lists": federation.node("53"),
+    }
+    leaf = ProvinceAuthority(federation.nodes["51"].home)
+    taken_back = [leaf.revoke_leaf(leaf.register.issued()[-1].serial, Reason.KEY_COMPROMISE, now())]
+    listed = federation.authority.publish(now())
+    serials = {issued.province: issued.serial for issued in federation.authority.register.issued()}
+    taken_back.append(federation.authority.revoke_intermediate(str(serials["52"]), Reason.CA_COMPROMISE, now()))
+    members = tuple(replace(each, intermediates=()) if each.code == "53" else each for each in listed.members)
+    federation.signing.publish(replace(listed, members=members, revoked=tuple(taken_back)))
+    federation.signing.join(own.home)
+    with own.running():
+        for why, stranger in strangers.items():
+            async with channel_of(federation, own, as_node=stranger) as channel:
+                assert re.search(why, reason_for(own, await refused_with(channel, HEALTH_CHECK, b"")))
 
 
 async def test_address_that_shows_another_provinces_certificate_is_not_asked(

@@ -175,7 +175,7 @@ async def test_who_is_no_member_is_given_no_metadata(federation: Federation) -> 
     with keeper.running():
         async with channel_of(federation, keeper, as_node=stranger) as channel:
             status, _ = await refused_with(channel, GET_METADATA, write_part_request(TIMESTAMP, 0))
-    assert status is grpc.StatusCode.PERMISSION_DENIED
+    assert status is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("file", ["timestamp.key", "../node.toml", "9.root.json"])

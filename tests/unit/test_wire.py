@@ -354,20 +354,21 @@ def test_600_groups_deep_is_refused() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, PeerTimeoutError),
         (grpc.StatusCode.PERMISSION_DENIED, PeerRefusedError),
         (grpc.StatusCode.UNAUTHENTICATED, PeerRefusedError),
+        (grpc.StatusCode.FAILED_PRECONDITION, PeerRefusedError),
         (grpc.StatusCode.DATA_LOSS, PeerContractError),
     ],
 )
 def test_status_becomes_the_decision_it_leaves_the_asker(status: grpc.StatusCode, kind: type[Exception]) -> None:
-    error = peer_error(status, None, "Jawa Tengah")
+    error = peer_error(status, None, "33", "Jawa Tengah")
     assert type(error) is kind
     assert str(error).startswith("Jawa Tengah: ")
 
 
 def test_peers_own_words_are_passed_on_unless_they_could_harm_a_terminal() -> None:
-    told = peer_error(grpc.StatusCode.INTERNAL, "request 5f1c", "Bali")
+    told = peer_error(grpc.StatusCode.INTERNAL, "request 5f1c", "51", "Bali")
     assert str(told) == "Bali: it failed inside, and knows this failure as: request 5f1c"
-    assert "\x1b" not in str(peer_error(grpc.StatusCode.INTERNAL, "\x1b[2J", "Bali"))
-    assert len(str(peer_error(grpc.StatusCode.INTERNAL, "x" * 10_000, "Bali"))) < 200
+    assert "\x1b" not in str(peer_error(grpc.StatusCode.INTERNAL, "\x1b[2J", "51", "Bali"))
+    assert len(str(peer_error(grpc.StatusCode.INTERNAL, "x" * 10_000, "51", "Bali"))) < 200
 
 
 def test_every_purpose_has_its_number_on_the_wire() -> None:
