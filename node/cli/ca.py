@@ -22,6 +22,7 @@ from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
 if TYPE_CHECKING:
     from node.home import NodeHome
+    from node.pki.membership import Membership
     from node.pki.stages import Issuer
 
 FILE: Final = click.Path(path_type=Path)
@@ -101,9 +102,13 @@ def install(home: NodeHome, certificate: Path, root: Path | None) -> None:
 
 @ca.command()
 @issuer_options
-def activate(authority: Authority | None, home: NodeHome | None) -> None:
+@click.option("--force", is_flag=True, help="Of an intermediate: even if this node's list does not have it yet.")
+def activate(authority: Authority | None, home: NodeHome | None, *, force: bool) -> None:
     """Let the prepared one sign. The one before signs no more; what it signed counts on."""
-    issuers = _opened(authority, home).activate(_now())
+    if home is not None:
+        issuers = ProvinceAuthority(home).activate(_now(), membership=None if force else _listed(home))
+    else:
+        issuers = _opened(authority, home).activate(_now())
     _print_issuers(issuers, _now())
 
 
@@ -149,6 +154,14 @@ def status(authority: Authority | None, home: NodeHome | None, *, as_json: bool)
         if authority is not None:
             _print_intermediates(authority, now)
     return _status_exit(issuers, now)
+
+
+def _listed(home: NodeHome) -> Membership | None:
+    """Return the node's list of members, None where it has not joined."""
+    from node.pki.refresh import Mirror  # noqa: PLC0415 - python-tuf is slow to load, and most verbs need none
+
+    mirror = Mirror(home.tuf)
+    return mirror.load().membership if mirror.current.exists() else None
 
 
 def give_revocation(entry: bytes, out: Path | None) -> None:

@@ -18,7 +18,7 @@ from node.pki.membership import EpochState, make_epoch, make_member, make_revoca
 from node.pki.proposal import MAX_PROPOSAL_BYTES, check_proposal, read_proposal
 from node.pki.proposal import propose as make_proposal
 from node.pki.repository import MAX_KEY_BYTES, MAX_TARGET_BYTES, read_signer
-from node.pki.trust import MAX_CHAIN_PEM_BYTES, read_certificates
+from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,6 +238,5 @@ def _certificates(files: tuple[Path, ...]) -> tuple[str, ...]:
     texts = []
     for file in files:
         pem = read_file(file, limit=MAX_CHAIN_PEM_BYTES)
-        read_certificates(pem, str(file))
-        texts.append(pem.decode("ascii"))
+        texts.append(changes.intermediate_text(pem, str(file)))
     return tuple(texts)

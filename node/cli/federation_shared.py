@@ -10,7 +10,7 @@ import click
 
 from node.cli.options import home_option
 from node.cli.terminal import plain
-from node.pki.changes import describe
+from node.pki.changes import concerns, describe
 from node.pki.proposal import check_proposal
 from node.pki.refresh import Mirror
 
@@ -47,7 +47,10 @@ def print_change(proposal: Proposal, published: Copy | None) -> None:
         click.echo(f"This would change {after.membership.federation}, version {proposal.targets.signed.version - 1}:")
     for line in describe(before, after) or ["= nothing changes; the dates begin anew"]:
         click.echo(plain(line))
+    for line in concerns(after):
+        click.echo(plain(f"! {line}"))
     root = proposal.root
+    click.echo(f"= proposed at {after.membership.issued_at:%Y-%m-%d %H:%M} UTC")
     click.echo(f"= the list would be valid until {proposal.targets.signed.expires:%Y-%m-%d %H:%M} UTC")
     if root is not None:
         click.echo(f"= the root, version {root.signed.version}, until {root.signed.expires:%Y-%m-%d %H:%M} UTC")

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from matching.schema import PERSON_SCHEMA
 from node.config import complaints
-from node.errors import ConfigError
+from node.errors import ConfigError, TrustError
 from node.pki.membership import Epoch, EpochState, Member, Membership, Revocation
 from node.pki.repository import TARGETS_LIFE, Contents
-from node.pki.trust import read_certificates, read_roots
+from node.pki.trust import judge_intermediates, read_certificates, read_roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,6 +163,32 @@ def describe(before: Contents | None, after: Contents) -> list[str]:
         lines.append(f"~ linkage schema {new.schema_fingerprint[:16] or 'not named'}")
     lines += _pairs("target", _hashes(before.targets if before else {}), _hashes(after.targets))
     return lines
+
+
+def concerns(after: Contents) -> list[str]:
+    """Return what signers should know about the contents beyond the change: whose node would be refused everywhere."""
+    membership = after.membership
+    if not membership.roots:
+        return ["no certificate root: every node would refuse every other"]
+    found = []
+    for member in membership.members:
+        problems = [problem for _, problem in judge_intermediates(membership, member)]
+        if None not in problems:
+            found.append(
+                f"province {member.code} has no intermediate that counts: its node would be refused everywhere"
+            )
+        found += [
+            f"an intermediate of province {member.code} does not count: {problem}" for problem in problems if problem
+        ]
+    return found
+
+
+def intermediate_text(pem: bytes, what: str) -> str:
+    """Return the one certificate of a PEM file in its one form. Raises ConfigError or TrustError naming `what`."""
+    certificate, *more = read_certificates(pem, what)
+    if more:
+        raise TrustError(f"{what} holds more than one certificate", hint="name each in a file of its own")
+    return certificate.public_bytes(Encoding.PEM).decode("ascii")
 
 
 def root_texts(pem: bytes, what: str) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
     from node.home import NodeHome
+    from node.pki.membership import Membership
 
 DEFAULT_LEAF_DAYS: Final = 7
 MAX_LEAF_DAYS: Final = 90  # for nodes whose certificates travel by hand
@@ -124,8 +125,21 @@ class ProvinceAuthority:
             self._folder.write(issuers)
         return next(issuer for issuer in issuers if issuer.pem == pem)
 
-    def activate(self, now: datetime) -> Issuers:
-        """Let the prepared intermediate sign; the one before signs no more. Raises TrustError out of order."""
+    def activate(self, now: datetime, *, membership: Membership | None = None) -> Issuers:
+        """Let the prepared intermediate sign; the one before signs no more. Raises TrustError out of order.
+
+        membership: the list this node has, which must have the prepared one: whatever that signs would be refused by
+        every other node until they have heard of it. None: not asked.
+        """
+        ready = find(self.issuers, Stage.PREPARED)
+        own = membership.by_code(self.identity.province) if membership else None
+        if ready is not None and membership and own and ready.pem not in own.intermediates:
+            raise TrustError(
+                f"number {ready.number} is not in the list of members, version {membership.version}, yet: what it "
+                "signs would be refused",
+                hint="the signers publish it first: `pulang federation propose change --add-intermediate`; --force "
+                "activates all the same",
+            )
         return self._step(activated, now)
 
     def taint(self, now: datetime) -> Issuers:

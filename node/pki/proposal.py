@@ -12,7 +12,7 @@ from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from node.errors import TrustError
-from node.pki.membership import canonical_json
+from node.pki.membership import CLOCK_TOLERANCE, canonical_json
 from node.pki.refresh import reader_of, verified_copy
 from node.pki.repository import (
     DIRECTORY,
@@ -137,6 +137,9 @@ def check_proposal(proposal: Proposal, published: Copy | None) -> Contents:
             f"the proposal makes version {targets.version}, and version {base[Targets.type]} is published here",
             hint="take the newest repository; if another proposal was published first, make this one anew",
         )
+    issued_at = contents.membership.issued_at
+    if targets.expires != issued_at + TARGETS_LIFE or (root and root.expires != issued_at + ROOT_LIFE):
+        raise TrustError("the proposal's dates do not follow from the day it was made", hint=EDITED_HINT)
     # What is signed must be exactly what is shown: built from what people read, it must come out the same.
     expected = build_targets(contents, targets.version, targets.expires)
     same = targets.to_dict() == expected.to_dict()
@@ -202,6 +205,12 @@ def publish(proposal: Proposal, published: Copy | None, key: Ed25519PrivateKey, 
     What comes out has passed a node's own verification: the last moment a mistake can be held back.
     """
     contents = check_proposal(proposal, published)
+    if contents.membership.issued_at > now + CLOCK_TOLERANCE:
+        raise TrustError(
+            f"the proposal is dated {contents.membership.issued_at:%Y-%m-%d %H:%M} UTC, in the future: every node "
+            "would refuse it",
+            hint="compare the clocks of this machine and of the one it was made on; then make it anew",
+        )
     for tally in tallies(proposal, contents, published):
         if not tally.is_met:
             missing = ", ".join(tally.missing)

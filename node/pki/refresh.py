@@ -44,11 +44,13 @@ from node.pki.repository import (
     MAX_TARGETS,
     MAX_TARGETS_BYTES,
     MAX_TIMESTAMP_BYTES,
+    MAX_VERSION,
     RESIGN_AFTER,
     TARGET_PATH,
     TIMESTAMP,
     TIMESTAMP_LIFE,
     copy_in_use,
+    federation_of,
     fingerprint_of,
     is_holder,
     newest_root,
@@ -410,7 +412,7 @@ class Mirror:
                     judge.verify_delegate(Root.type, following.signed_bytes, following.signatures)
             except (TrustError, RepositoryError, ValueError):
                 return
-            if following.signed.version != version:
+            if following.signed.version != version or federation_of(following.signed) != federation_of(root.signed):
                 return
             make_private_folder(self._folder / "roots")
             write_atomic(self._folder / "roots" / name, read[name], mode=PUBLIC, replace=True)
@@ -487,6 +489,12 @@ def _collect(work: Path, targets: Targets, bodies: Files) -> Copy:
     snapshot = parse((work / "snapshot.json").read_bytes(), Snapshot).signed
     root = parse(roots[f"{newest}.root.json"], Root).signed
     every = (root, timestamp, snapshot, targets)
+    if max(signed.version for signed in every) > MAX_VERSION:
+        raise TrustError("a version in it is higher than any can be", hint=REFUSED_HINT)
+    contents = read_contents(root, targets, bodies)
+    # Signers may have used one key for two federations: what they signed for the one is nothing to the other.
+    if {federation_of(parse(data, Root).signed) for data in roots.values()} != {contents.membership.federation}:
+        raise TrustError("the root and the list of members are not of one federation", hint=REFUSED_HINT)
     return Copy(
         files={
             **dict(sorted(roots.items(), key=lambda item: int(item[0].split(".")[0]))),
@@ -495,7 +503,7 @@ def _collect(work: Path, targets: Targets, bodies: Files) -> Copy:
             TIMESTAMP: (work / TIMESTAMP).read_bytes(),
             **{target_file(target): bodies[path] for path, target in sorted(targets.targets.items())},
         },
-        contents=read_contents(root, targets, bodies),
+        contents=contents,
         versions={signed.type: signed.version for signed in every},
         expires_at=min(signed.expires for signed in every),
     )

@@ -60,7 +60,9 @@ MAX_TARGETS: Final = 512  # the directory, and a sealed secret per member and ep
 MAX_FILE_BYTES: Final = max(MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MAX_TARGET_BYTES)
 MAX_ROOTS: Final = 256
 MAX_KEY_BYTES: Final = 4096
+MAX_VERSION: Final = 2**53  # beyond it JSON readers differ, and the contract's 64 bits end
 NAME_FIELD: Final = "x-pulang-name"  # of a key: whose it is; beside the key, not part of its id
+FEDERATION_FIELD: Final = "x-pulang-federation"  # of a root: else one federation's could be shown to another's nodes
 SPECIFICATION: Final = "1.0.31"
 
 TARGET_PATH: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,39}/)?[a-z0-9][a-z0-9._-]{0,79}")
@@ -162,7 +164,8 @@ def read_directory(data: bytes, version: int, expires_at: datetime) -> Membershi
 
 def build_root(contents: Contents, version: int, expires: datetime) -> Root:
     """Return the root metadata these contents need, unsigned."""
-    root = Root(version, SPECIFICATION, expires, consistent_snapshot=True)
+    named = {FEDERATION_FIELD: contents.membership.federation}
+    root = Root(version, SPECIFICATION, expires, consistent_snapshot=True, unrecognized_fields=named)
     for signer in contents.signers:
         for role in (Root.type, Targets.type):
             root.add_key(_tuf_key(signer), role)
@@ -232,6 +235,11 @@ def is_holder(files: Files, key: Ed25519PrivateKey) -> bool:
 def newest_root(files: Files) -> Metadata[Root]:
     """Return the root of the highest version in a repository."""
     return parse(files[f"{max(root_versions(files))}.root.json"], Root)
+
+
+def federation_of(root: Root) -> object:
+    """Return the federation a root names as its own; whatever stands there, it is signed."""
+    return root.unrecognized_fields.get(FEDERATION_FIELD)
 
 
 def root_versions(files: Iterable[str]) -> list[int]:

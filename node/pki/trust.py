@@ -173,21 +173,36 @@ def server_anchors(membership: Membership, province: str) -> bytes:
     member = membership.by_code(province)
     if member is None:
         raise NotAMemberError(f"province {province} of {membership.federation} is not a member")
-    identity = Identity(membership.federation, province)
-    roots = _roots_of(membership.roots)
-    taken_back = {(revocation.issuer_key, revocation.serial) for revocation in membership.revoked}
-    anchors = []
-    for pem in member.intermediates:
-        (intermediate,) = _single(read_certificates(pem.encode(), "an intermediate of the membership"))
-        root = verify_intermediate(intermediate, identity, roots)
-        if (key_hash(p256_key(root, "the root")), f"{intermediate.serial_number:x}") not in taken_back:
-            anchors.append(pem)
+    judged = judge_intermediates(membership, member)
+    anchors = [pem for pem, problem in judged if problem is None]
     if not anchors:
+        why = f": {judged[0][1]}" if judged else ""
         raise TrustError(
-            f"the membership lists no intermediate of {identity} that counts",
-            hint="its authority issues one and publishes the membership",
+            f"the membership lists no intermediate of province {province} that counts{why}",
+            hint="its authority issues one, and the signers publish it: `pulang federation propose change`",
         )
     return "".join(anchors).encode()
+
+
+def judge_intermediates(membership: Membership, member: Member) -> list[tuple[str, TrustError | None]]:
+    """Return each intermediate listed for a member, and why it does not count, None if it does. Dates are not asked."""
+    identity = Identity(membership.federation, member.code)
+    roots = _roots_of(membership.roots)
+    taken_back = {(revocation.issuer_key, revocation.serial) for revocation in membership.revoked}
+
+    def judge(pem: str) -> TrustError | None:
+        try:
+            (intermediate,) = _single(read_certificates(pem.encode(), "an intermediate of the membership"))
+            root = verify_intermediate(intermediate, identity, roots)
+        except ConfigError as error:
+            return TrustError(str(error))
+        except TrustError as error:
+            return error
+        if (key_hash(p256_key(root, "the root")), f"{intermediate.serial_number:x}") in taken_back:
+            return CertificateRevokedError(f"the intermediate of {identity} was revoked")
+        return None
+
+    return [(pem, judge(pem)) for pem in member.intermediates]
 
 
 def _roots_of(roots: tuple[str, ...]) -> tuple[x509.Certificate, ...]:

@@ -229,6 +229,27 @@ def test_an_intermediate_rolls_by_the_verbs_and_refuses_them_out_of_order(founde
     assert entry["serial"] in first
 
 
+def test_an_intermediate_is_not_activated_before_this_nodes_list_has_it(signed: Shell) -> None:
+    for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
+        signed.ok(line)
+    signed.ok(f"{PROPOSE} change --repository repository --proposal first --province 35 --add-intermediate 35.crt")
+    sign_and_publish(signed, "first")
+    signed.ok(join_line(signed))
+    signed.ok("ca prepare --home n35 --out 2.csr")
+    signed.ok("ca issue --authority authority --province 35 2.csr --out 2.crt")
+    signed.ok("ca install --home n35 2.crt")
+    signed.refused(ACTIVATE, 77, "number 2 is not in the list of members, version 2, yet")
+    add = f"{PROPOSE} change --repository repository --proposal second --province 35 --add-intermediate"
+    (signed.folder / "both.crt").write_bytes(
+        b"".join((signed.folder / f"{name}.crt").read_bytes() for name in ("35", "2"))
+    )
+    signed.refused(f"{add} both.crt", 77, "more than one certificate")
+    signed.ok(f"{add} 2.crt")
+    sign_and_publish(signed, "second")
+    signed.ok("federation join --home n35 --repository repository")
+    signed.ok(ACTIVATE)
+
+
 def test_a_root_rolls_by_the_verbs_and_cuts_nobody_off_unasked(founded: Shell) -> None:
     founded.ok(ISSUE)
     founded.ok("ca prepare --authority authority")

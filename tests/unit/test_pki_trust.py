@@ -235,6 +235,10 @@ def test_a_server_is_expected_under_its_listed_and_unrevoked_intermediates_alone
     assert server_anchors(replace(told, revoked=(revocation,)), "35") == pem(new)
     with pytest.raises(TrustError, match="lists no intermediate of province 35"):
         server_anchors(listing(world), "35")
+    with pytest.raises(TrustError, match="not constrained to the names of province 35"):
+        server_anchors(listing(world, between(world, constraint="p33.fkd-mpu")[1]), "35")
+    # One that does not count, such as of a root that has gone, does not shut out the other.
+    assert server_anchors(listing(world, between(world, constraint="p33.fkd-mpu")[1], new), "35") == pem(new)
     with pytest.raises(NotAMemberError):
         server_anchors(told, "36")
 

@@ -16,10 +16,14 @@ from node.pki import changes
 from node.pki.membership import Epoch, EpochState, Revocation
 from node.pki.proposal import Proposal, check_proposal, propose, publish, read_proposal, sign_proposal, tallies
 from node.pki.repository import DIRECTORY, Contents, add_signature
-from tests.tuf_world import NOW, World, key, member, renew, signer
+from tests.listing import ListedAuthority
+from tests.pki_world import World as PkiWorld
+from tests.pki_world import pem
+from tests.tuf_world import DAY, NOW, World, key, member, renew, signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -116,6 +120,24 @@ def test_lowered_threshold_of_one_role_cannot_be_hidden(world: World) -> None:
     document["root"]["signed"]["roles"]["targets"]["threshold"] = 1
     with pytest.raises(TrustError, match="no reader is shown"):
         sign_proposal(read_proposal(json.dumps(document).encode()), key("31"), world.copy)
+
+
+@pytest.mark.parametrize("part", ["root", "targets"])
+def test_longer_life_than_any_other_proposal_has_cannot_be_signed(world: World, part: str) -> None:
+    document = json.loads(world.proposal(admit, renew_root=True).to_bytes())
+    document[part]["signed"]["expires"] = "2036-06-01T08:00:00Z"
+    with pytest.raises(TrustError, match="dates do not follow"):
+        sign_proposal(read_proposal(json.dumps(document).encode()), key("31"), world.copy)
+
+
+def test_proposal_dated_in_the_future_is_not_published(world: World) -> None:
+    """Every node would refuse a list of tomorrow, and close."""
+    copy = world.copy
+    assert copy is not None
+    tomorrow = world.sign(propose(admit(copy.contents), copy, NOW + DAY))
+    with pytest.raises(TrustError, match="dated 2026-06-02 08:00 UTC, in the future"):
+        publish(tomorrow, copy, key(world.holder), NOW)
+    assert publish(tomorrow, copy, key(world.holder), NOW + DAY)
 
 
 def test_key_of_no_signer_signs_nothing(world: World) -> None:
@@ -264,6 +286,30 @@ def test_change_is_told_in_words(world: World, change: Callable[[Contents], Cont
 
 def test_nothing_changed_says_nothing(world: World) -> None:
     assert changes.describe(published(world), published(world)) == []
+
+
+def test_who_would_be_refused_everywhere_is_told_to_the_signers(
+    tmp_path: Path,
+) -> None:
+    pki = PkiWorld(tmp_path, ListedAuthority.found(tmp_path / "authority", "fkd-mpu", NOW - 60 * DAY))
+    own, of_33 = (pem(pki.intermediate(code)[0]).decode() for code in ("35", "33"))
+    world = World.found("35", roots=pki.authority.roots)
+
+    def with_intermediates(*listed: str) -> list[str]:
+        return changes.concerns(changes.with_member(published(world), replace(member("35"), intermediates=listed)))
+
+    assert with_intermediates(own) == []
+    assert with_intermediates() == ["province 35 has no intermediate that counts: its node would be refused everywhere"]
+    (wrong,) = with_intermediates(own, of_33)
+    assert "an intermediate of province 35 does not count" in wrong
+    assert "not constrained to the names of province 35" in wrong
+    pki.authority.prepare(NOW)
+    new = changes.with_roots(published(world), pki.authority.roots[1:], pki.authority.roots[:1])
+    gone = changes.concerns(changes.with_member(new, replace(member("35"), intermediates=(own,))))
+    assert gone[0].startswith("province 35 has no intermediate that counts")
+    assert changes.concerns(published(World.found("35"))) == [
+        "no certificate root: every node would refuse every other"
+    ]
 
 
 # --- garbage ---

@@ -385,6 +385,23 @@ def test_fast_forward_is_healed_by_a_root_with_another_timestamp_key(node: Mirro
     assert node.load().versions[Timestamp.type] < 2**53
 
 
+@pytest.mark.parametrize("role", [Snapshot.type, Timestamp.type])
+@pytest.mark.parametrize("version", [2**53 + 1, 2**64, 10**90])
+def test_version_that_no_reader_could_hold_is_refused(node: Mirror, world: World, role: str, version: int) -> None:
+    """A thief of a timestamp key would else make whoever takes it unable to tell its versions, or to find its copy."""
+    world.change(renew)
+    metadata = world.signed(role)
+    metadata.signed.version = version
+    world.put(metadata, [world.holder])
+    world.bind()
+    refused(node, world, "higher than any can be")
+
+
+def test_version_of_five_thousand_digits_is_refused(node: Mirror, world: World) -> None:
+    world.files[TIMESTAMP] = world.files[TIMESTAMP].replace(b'"version":1', b'"version":' + b"9" * 5000)
+    refused(node, world, "malformed")
+
+
 def test_new_root_counts_although_the_rest_of_the_update_was_withheld(node: Mirror, world: World) -> None:
     """A root drops a stolen timestamp key; whoever serves it gives the root, and then goes on with the stolen key."""
     before = World(dict(world.files))
@@ -424,6 +441,31 @@ def test_joined_node_takes_no_other_federations_metadata(node: Mirror) -> None:
     other = World.found("33", signers=("a", "b", "c"))
     other.change(renew)
     refused(node, other, "fewer of the known keys")
+
+
+@pytest.fixture
+def exercise(world: World) -> World:
+    """Another federation that the same people sign with the same keys, as for an exercise; ahead of the real one."""
+    exercise = World.found("33", "35", "94", federation="exercise")
+    exercise.change(renew, renew_root=True)
+    return exercise
+
+
+def test_what_the_same_signers_signed_for_another_federation_is_not_taken(
+    node: Mirror, world: World, exercise: World
+) -> None:
+    mixed = {**exercise.files, "1.root.json": world.files["1.root.json"]}
+    refused(node, World(mixed), "not of one federation")
+    del mixed["2.root.json"]  # its list alone
+    refused(node, World(mixed), "not of one federation")
+
+
+def test_root_of_another_federation_is_not_kept_either(node: Mirror, world: World, exercise: World) -> None:
+    withheld = {**world.files, "2.root.json": exercise.files["2.root.json"]}
+    refused(node, World(withheld), "not of one federation")
+    assert not (node.current.parent / "roots").exists()
+    world.change(renew, renew_root=True)
+    assert node.take(read(world.files), NOW) is not None
 
 
 def test_signed_list_that_makes_no_sense_is_refused(node: Mirror, world: World) -> None:
