@@ -83,9 +83,12 @@ class Gossip:
 
     async def _versions(self, member: Member) -> Versions | None:
         try:
-            return await self._runtime.peers.metadata_versions(member, deadline_s=VERSIONS_DEADLINE_S)
+            told = await self._runtime.peers.metadata_versions(member, deadline_s=VERSIONS_DEADLINE_S)
         except NodeError:
             return None  # down, or it does not know us: others are asked as well
+        if told.offset is not None:
+            self._runtime.clocks.note(member.code, told.offset)
+        return told.versions
 
     async def _take(self, member: Member) -> bool:
         runtime, read = self._runtime, Reader(self._runtime.peers, member)

@@ -1,4 +1,4 @@
-"""What the local door serves beside questions: cases, and how the peers fare."""
+"""What the local door serves beside questions: cases, what the node needs, and how the peers fare."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from node.errors import ConfigError
+from node.readiness import probe
 
 if TYPE_CHECKING:
     from node.casebook import CaseBook
@@ -19,6 +20,8 @@ def obey(runtime: NodeRuntime, document: dict[str, Any]) -> dict[str, Any]:
     """
     if document.get("command") == "peers":
         return {"peers": {code: asdict(view) for code, view in runtime.peers.breakers().items()}}
+    if document.get("command") == "readiness":
+        return {"probes": [asdict(each) for each in probe(runtime)]}
     return obey_about_cases(runtime.cases, document)
 
 

@@ -60,6 +60,12 @@ class Metrics:
         self._reloads = Gauge(
             "pulang_reload_failures", "Reloads that failed since the start.", ("what",), registry=self.registry
         )
+        self._clocks = Gauge(
+            "pulang_clock_offset_seconds",
+            "A peer's clock less this one's, where heard.",
+            ("peer",),
+            registry=self.registry,
+        )
         self._persons = Gauge("pulang_registry_persons", "Persons in the index in use.", registry=self.registry)
 
     def called(self, method: str, peer: str | None, status: str, seconds: float) -> None:
@@ -83,6 +89,9 @@ class Metrics:
         self._version.set(membership.version)
         for name, value in (("credentials", runtime.credentials), ("membership", runtime.memberships)):
             self._reloads.labels(name).set(value.failures)
+        self._clocks.clear()
+        for code, offset in runtime.clocks.offsets().items():
+            self._clocks.labels(code).set(offset.seconds)
         current = runtime.generations.current
         self._persons.set(current.index.size if current else 0)
 

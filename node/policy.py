@@ -16,6 +16,7 @@ class Method(StrEnum):
     GET_REGISTRY = "get_registry"
     HEALTH_CHECK = "health_check"
     FETCH_METADATA = "fetch_metadata"
+    GET_STANDING = "get_standing"
     COSIGN_CHECKPOINT = "cosign_checkpoint"
 
 
@@ -25,6 +26,7 @@ POLICY: Final[dict[Method, frozenset[Purpose | None]]] = {
     Method.GET_REGISTRY: frozenset({None}),
     Method.HEALTH_CHECK: frozenset({None}),
     Method.FETCH_METADATA: frozenset({None}),
+    Method.GET_STANDING: frozenset({None}),
     Method.COSIGN_CHECKPOINT: frozenset({None}),
 }
 

@@ -34,7 +34,8 @@ def probe(runtime: NodeRuntime) -> tuple[Probe, ...]:
         "certificate": _certificate,
         "membership": _membership,
     }
-    return (*(Probe(name, _problem(check, runtime)) for name, check in checks.items()), _epochs(runtime))
+    clock = Probe("clock", runtime.clocks.problem(), runtime.clocks.note_for_admin())
+    return (*(Probe(name, _problem(check, runtime)) for name, check in checks.items()), _epochs(runtime), clock)
 
 
 def _problem(check: Callable[[NodeRuntime], str | None], runtime: NodeRuntime) -> str | None:

@@ -12,6 +12,7 @@ from matching.schema import PERSON_SCHEMA
 from matching.weights import load_model
 from node.casebook import CaseBook
 from node.checkpoint import origin_of
+from node.clock import ClockWatch
 from node.config import load_config
 from node.epoch import Keyring
 from node.errors import ConfigError, NotAMemberError
@@ -62,6 +63,7 @@ class NodeRuntime:
     peers: Peers
     cases: CaseBook
     metrics: Metrics
+    clocks: ClockWatch
     now: Callable[[], datetime]
 
     @property
@@ -125,6 +127,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             peers=Peers(credentials=credentials, membership=memberships, now=now),
             cases=open_casebook(home, config, store, now),
             metrics=metrics,
+            clocks=ClockWatch(),
             now=now,
         )
 

@@ -27,10 +27,10 @@ from node.pki.renewal import renew_if_due
 from node.readiness import probe
 from node.rpc.server import ExchangeServer
 from node.runtime import make_notary
-from node.service import DISK_LOW
+from node.service import CLOCK_OFF, DISK_LOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from node.home import NodeHome
     from node.readiness import Probe
@@ -79,7 +79,7 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
-            runtime.service.paused = DISK_LOW if any(each.name == "disk" and each.problem for each in latest) else None
+            runtime.service.paused = _pause_of(latest)
             runtime.metrics.looked(runtime, latest, runtime.now())
             await server.set_ready(ready=not any(each.problem for each in latest))
             if probes is None:
@@ -91,6 +91,12 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
             await _wait(stopping, PROBE_EVERY_S)
         _log.info("stopping")
         await server.set_ready(ready=False)
+
+
+def _pause_of(probes: Sequence[Probe]) -> str | None:
+    """Return why nothing is to be answered by these probes, None when they find no such thing."""
+    pauses = {"disk": DISK_LOW, "clock": CLOCK_OFF}
+    return next((pauses[each.name] for each in probes if each.problem and each.name in pauses), None)
 
 
 async def keep_renewed(runtime: NodeRuntime, stopping: asyncio.Event) -> None:

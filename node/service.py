@@ -55,6 +55,7 @@ HANDLE_LIFETIME: Final = timedelta(days=7)  # a return is begun within days; aft
 NO_REGISTRY: Final = "no registry imported yet"
 NO_AUDIT: Final = "the audit cannot be written"
 DISK_LOW: Final = "the disk is nearly full"
+CLOCK_OFF: Final = "this node's clock is wrong"
 STOPPING: Final = "the node is stopping"
 OVER_BUDGET: Final = Refused(RefusalReason.BUDGET, "the budget of questions is used up; ask again another day")
 NONCE_REUSED: Final = Refused(RefusalReason.NONCE_REUSED, "the nonce belongs to another question")

@@ -168,14 +168,17 @@ class Node:
         link.symlink_to(generation)
         link.replace(self.home.current)
 
-    def start(self) -> None:
+    def start(self, *, clock_off_s: float = 0) -> None:
         """Start the node's process and wait until it says that it serves."""
-        self.launch()
+        self.launch(clock_off_s=clock_off_s)
         self.wait_until_ready()
 
-    def launch(self) -> None:
+    def launch(self, *, clock_off_s: float = 0) -> None:
+        command = self.command("serve")
+        if clock_off_s:
+            command[2:3] = ["tests.shifted", str(clock_off_s)]
         with (self.home.root / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command("serve"), stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
 
     def wait_until_ready(self) -> None:
         assert self.process is not None
@@ -213,8 +216,8 @@ class Node:
             self.process = None
 
     @contextmanager
-    def running(self) -> Iterator[Node]:
-        self.start()
+    def running(self, *, clock_off_s: float = 0) -> Iterator[Node]:
+        self.start(clock_off_s=clock_off_s)
         try:
             yield self
         finally:

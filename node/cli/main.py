@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "handle": ("node.cli.handle:handle", "Look up whom a code stands for that another province reads out."),
     "budget": ("node.cli.budget:budget", "What peers have asked of this node, and giving a budget back."),
     "sweep": ("node.cli.sweep:sweep", "Whose questions look like a sweep, and letting them go."),
+    "peer": ("node.cli.peer:peer", "How the other provinces' nodes fare, and why one does not answer."),
     "ca": ("node.cli.ca:ca", "Roll the federation's roots and the provinces' intermediates."),
     "cert": ("node.cli.cert:cert", "Renew, request, install, revoke and inspect a node's certificate."),
     "federation": ("node.cli.federation:federation", "Found a federation and keep its members."),

@@ -112,7 +112,7 @@ def install_made(home: NodeHome, key: EllipticCurvePrivateKey, chain_pem: bytes,
 
 def _make_current(home: NodeHome, key_pem: bytes, chain: Sequence[x509.Certificate]) -> None:
     """Move the current slot to previous.pem, then replace it: at any moment there is a whole one."""
-    current = _current(home)
+    current = current_pem(home)
     content = key_pem + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
     before = current.read_bytes() if current.exists() else content
     if before != content:
@@ -164,7 +164,7 @@ def certificate_status(home: NodeHome, now: datetime) -> CertificateStatus:
     """Judge the current slot without refusing an expired one. Raises ConfigError or TrustError for a broken one."""
     identity = own_identity(home)
     is_pending = _next(home).exists()
-    if not _current(home).exists():
+    if not current_pem(home).exists():
         return CertificateStatus(identity, CertificateState.ABSENT, is_pending)
     credentials, leaf = _load_current(home)
     left = leaf.not_after - now
@@ -201,7 +201,7 @@ class CurrentLeaf:
 
 def current_leaf(home: NodeHome) -> CurrentLeaf | None:
     """Read the current slot's leaf, None if there is no slot. Raises ConfigError or TrustError for a damaged one."""
-    path = _current(home)
+    path = current_pem(home)
     if not path.exists():
         return None
     content = read_private(path, limit=MAX_CHAIN_PEM_BYTES, hint=NEW_HINT)
@@ -215,13 +215,19 @@ def current_leaf(home: NodeHome) -> CurrentLeaf | None:
     )
 
 
+def leaf_pem(credentials: Credentials) -> bytes:
+    """Return the leaf alone, as a peer sees it."""
+    leaf, _ = read_certificates(credentials.chain_pem, "the certificate")
+    return leaf.public_bytes(Encoding.PEM)
+
+
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of a certificate, hexadecimal: `openssl x509 -fingerprint -sha256` without colons."""
     return certificate.fingerprint(SHA256()).hex()
 
 
 def _load_current(home: NodeHome) -> tuple[Credentials, VerifiedLeaf]:
-    path = _current(home)
+    path = current_pem(home)
     content = read_private(path, limit=MAX_CHAIN_PEM_BYTES, hint=NEW_HINT)
     key = _read_key(content, path)
     chain_pem = _chain_in(content)
@@ -281,7 +287,7 @@ def roots_to_trust(home: NodeHome, offered: bytes | None, *, replace_roots: bool
 
 def _slot_of_key(home: NodeHome, leaf: x509.Certificate) -> tuple[Path, bytes]:
     """Return the slot whose key the certificate was made for: the waiting one, or on a repeated install the current."""
-    for slot in (_next(home), _current(home)):
+    for slot in (_next(home), current_pem(home)):
         if slot.exists():
             content = read_private(slot, limit=MAX_CHAIN_PEM_BYTES)
             if _read_key(content, slot).public_key() == leaf.public_key():
@@ -312,7 +318,8 @@ def _next(home: NodeHome) -> Path:
     return home.pki / "next.pem"
 
 
-def _current(home: NodeHome) -> Path:
+def current_pem(home: NodeHome) -> Path:
+    """Return the slot in use: key, leaf and intermediate in one file."""
     return home.pki / "current.pem"
 
 

@@ -87,6 +87,13 @@ def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime) -> Membe
     return member
 
 
+def shown_certificate(leaf_pem: bytes, membership: Membership) -> tuple[str, datetime]:
+    """Return (serial, end of the chain) of a certificate that `verify_peer` has accepted. serial: hexadecimal."""
+    member = membership.by_code(_identity(leaf_pem).province)
+    leaf = _verified(leaf_pem, () if member is None else member.intermediates, membership.roots)
+    return leaf.chain[0][1], leaf.not_after
+
+
 @lru_cache(maxsize=CACHED_PEERS)
 def _identity(leaf_pem: bytes) -> Identity:
     (leaf,) = _single(read_certificates(leaf_pem, "the peer's certificate"))

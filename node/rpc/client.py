@@ -35,6 +35,7 @@ from node.rpc.wire import (
     read_answer,
     read_part,
     read_registry,
+    read_standing,
     read_versions,
     write_part_request,
     write_question,
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
     from node.messages import Answer, QuestionHeader
     from node.pki.credentials import Credentials
     from node.pki.membership import Member, Membership
-    from node.pki.repository import Versions
     from node.reload import Reloaded
+    from node.standing import Standing, Told
     from node.witness import CosignReply, CosignRequest
 
 MAX_RETRIES: Final = 2
@@ -77,6 +78,7 @@ ASK: Final = f"/{_service.full_name}/{_service.methods_by_name['Ask'].name}"
 _federation = federation_pb2.DESCRIPTOR.services_by_name["FederationService"]
 GET_VERSIONS: Final = f"/{_federation.full_name}/{_federation.methods_by_name['GetVersions'].name}"
 GET_METADATA: Final = f"/{_federation.full_name}/{_federation.methods_by_name['GetMetadata'].name}"
+GET_STANDING: Final = f"/{_federation.full_name}/{_federation.methods_by_name['GetStanding'].name}"
 GET_REGISTRY: Final = f"/{_service.full_name}/{_service.methods_by_name['GetRegistry'].name}"
 
 
@@ -148,14 +150,23 @@ class Peers:
             raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
         return bool(status == health_pb2.HealthCheckResponse.SERVING)
 
-    async def metadata_versions(self, member: Member, *, deadline_s: float) -> Versions:
-        """Return the versions of metadata a member says it has. Raises a kind of PeerError.
+    async def metadata_versions(self, member: Member, *, deadline_s: float) -> Told:
+        """Return the versions of metadata a member says it has, and its clock's offset. Raises a kind of PeerError.
 
         Unlike a question, this may be asked when our membership has expired: it is how a new one comes.
         """
+        sent = self._now()
         reply = await self._call(member, GET_VERSIONS, b"", deadline_s, even_if_expired=True)
         try:
-            return read_versions(reply)
+            return read_versions(reply, sent, self._now())
+        except WireError as error:
+            raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
+
+    async def standing(self, member: Member, *, deadline_s: float) -> Standing:
+        """Return how a member sees us. Raises as above."""
+        reply = await self._call(member, GET_STANDING, b"", deadline_s, even_if_expired=True)
+        try:
+            return read_standing(reply)
         except WireError as error:
             raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
 

@@ -19,10 +19,10 @@ from matching.schema import PERSON_SCHEMA
 from node.errors import AccessDeniedError, BusyError, ConfigError, StoreError, TrustError
 from node.log import log_bug
 from node.messages import MAX_DEADLINE_S, Refused
-from node.pki.trust import verify_peer
+from node.pki.trust import shown_certificate, verify_peer
 from node.policy import Method, require_allowed
 from node.rpc.audit import COSIGN, read_request, write_reply
-from node.rpc.client import ASK, GET_METADATA, GET_REGISTRY, GET_VERSIONS, HEALTH_CHECK
+from node.rpc.client import ASK, GET_METADATA, GET_REGISTRY, GET_STANDING, GET_VERSIONS, HEALTH_CHECK
 from node.rpc.wire import (
     MAX_PART_BYTES,
     MAX_REQUEST_BYTES,
@@ -32,9 +32,12 @@ from node.rpc.wire import (
     status_of,
     write_answer,
     write_registry,
+    write_standing,
+    write_versions,
 )
 from node.runtime import make_witness
 from node.service import NO_AUDIT
+from node.standing import Standing
 from proto.pulang.audit.v1 import audit_pb2, audit_pb2_grpc
 from proto.pulang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from proto.pulang.federation.v1 import federation_pb2, federation_pb2_grpc
@@ -55,6 +58,7 @@ METHODS: Final[dict[str, Method]] = {
     HEALTH_CHECK: Method.HEALTH_CHECK,
     GET_VERSIONS: Method.FETCH_METADATA,
     GET_METADATA: Method.FETCH_METADATA,
+    GET_STANDING: Method.GET_STANDING,
     COSIGN: Method.COSIGN_CHECKPOINT,
 }
 OPTIONS: Final = (
@@ -95,10 +99,12 @@ class ExchangeServer:
 
     def __init__(self, runtime: NodeRuntime) -> None:
         self._runtime = runtime
+        self._is_ready = False
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(interceptors=[_Door(runtime)], options=OPTIONS)
         exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(_Exchange(runtime), self._server)  # type: ignore[no-untyped-call]
-        federation_pb2_grpc.add_FederationServiceServicer_to_server(_Federation(runtime), self._server)  # type: ignore[no-untyped-call]
+        federation = _Federation(runtime, lambda: self._is_ready)
+        federation_pb2_grpc.add_FederationServiceServicer_to_server(federation, self._server)  # type: ignore[no-untyped-call]
         audit_pb2_grpc.add_AuditServiceServicer_to_server(_Audit(runtime), self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
@@ -117,6 +123,7 @@ class ExchangeServer:
 
     async def set_ready(self, *, ready: bool) -> None:
         """Tell health checks whether questions can be answered."""
+        self._is_ready = ready
         states = health_pb2.HealthCheckResponse
         state = states.SERVING if ready else states.NOT_SERVING
         for service in ("", exchange_pb2.DESCRIPTOR.services_by_name["ExchangeService"].full_name):
@@ -221,12 +228,9 @@ class _Door(grpc.aio.ServerInterceptor):
         peer = context.auth_context()
         if list(peer.get("ssl_tls_version", ())) != [b"TLSv1.3"]:
             raise TrustError("the connection is not TLS 1.3")
-        leaf_pem = next(iter(peer.get("x509_pem_cert", ())), None)
-        if leaf_pem is None:
-            raise TrustError("the caller shows no certificate")
         runtime = self._runtime
         try:
-            return verify_peer(leaf_pem, runtime.membership, runtime.now())
+            return verify_peer(_leaf_pem(context), runtime.membership, runtime.now())
         except ConfigError as error:  # what is no certificate
             raise TrustError(str(error)) from None
 
@@ -267,6 +271,14 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
         return write_registry(self._runtime.config.province, current.number if current else None)
 
 
+def _leaf_pem(context: _Context) -> bytes:
+    """Return the certificate the connection was opened with. Raises TrustError when there was none."""
+    leaf_pem: bytes | None = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+    if leaf_pem is None:
+        raise TrustError("the caller shows no certificate")
+    return leaf_pem
+
+
 def _epoch_of(question: ReceivedQuestion, runtime: NodeRuntime) -> int:
     """Return the epoch an answer is headed with: the question's, or the federation's active one of a refused one."""
     if isinstance(question.content, Refused):
@@ -275,10 +287,12 @@ def _epoch_of(question: ReceivedQuestion, runtime: NodeRuntime) -> int:
 
 
 class _Federation(federation_pb2_grpc.FederationServiceServicer):
-    """Hands the node's own verified copy of the membership's metadata to other members."""
+    """Hands the node's own verified copy of the membership's metadata to other members; tells them how they stand."""
 
-    def __init__(self, runtime: NodeRuntime) -> None:
+    def __init__(self, runtime: NodeRuntime, is_ready: Callable[[], bool]) -> None:
+        self._runtime = runtime
         self._mirror = runtime.mirror
+        self._is_ready = is_ready
 
     async def GetVersions(  # noqa: N802
         self,
@@ -286,10 +300,7 @@ class _Federation(federation_pb2_grpc.FederationServiceServicer):
         context: _Context,  # noqa: ARG002
     ) -> federation_pb2.GetVersionsResponse:
         """Say what there is."""
-        versions = await asyncio.to_thread(self._mirror.versions)
-        return federation_pb2.GetVersionsResponse(
-            root_version=versions.root, timestamp_version=versions.timestamp, snapshot_version=versions.snapshot
-        )
+        return write_versions(await asyncio.to_thread(self._mirror.versions), self._runtime.now())
 
     async def GetMetadata(  # noqa: N802
         self,
@@ -302,6 +313,26 @@ class _Federation(federation_pb2_grpc.FederationServiceServicer):
         if part is None:
             return federation_pb2.GetMetadataResponse()
         return federation_pb2.GetMetadataResponse(found=True, content=part[0], last=part[1])
+
+    async def GetStanding(  # noqa: N802
+        self,
+        request: federation_pb2.GetStandingRequest,  # noqa: ARG002
+        context: _Context,
+    ) -> federation_pb2.GetStandingResponse:
+        """Say how the caller stands here."""
+        runtime, membership = self._runtime, self._runtime.membership
+        serial, ends_at = shown_certificate(_leaf_pem(context), membership)
+        return write_standing(
+            Standing(
+                serial=serial,
+                ends_at=ends_at,
+                list_version=membership.version,
+                list_ends_at=membership.expires_at,
+                schema_fingerprint=PERSON_SCHEMA.fingerprint,
+                key_epochs=await asyncio.to_thread(lambda: runtime.generations.epochs),
+                is_ready=self._is_ready(),
+            )
+        )
 
 
 class _Audit(audit_pb2_grpc.AuditServiceServicer):

@@ -33,6 +33,7 @@ from matching.question import (
     TokenQuery,
 )
 from matching.schema import LinkageSchema, describe
+from node.clock import offset_of
 from node.errors import (
     AccessDeniedError,
     MembershipEndedError,
@@ -61,6 +62,7 @@ from node.messages import (
     Unavailable,
 )
 from node.pki.repository import Versions
+from node.standing import Standing, Told
 from proto.pulang.exchange.v1 import exchange_pb2 as pb
 from proto.pulang.federation.v1 import federation_pb2
 
@@ -74,6 +76,8 @@ MAX_RESPONSE_BYTES: Final = 64 * 1024  # an answer has 2 KiB; a peer that sends 
 MAX_PART_BYTES: Final = 32 * 1024  # of a metadata file
 MAX_FILE_NAME_CHARS: Final = 200
 MAX_FILE_OFFSET: Final = 2**24
+MAX_SERIAL_BYTES: Final = 20  # RFC 5280, 4.1.2.2
+MAX_EPOCHS: Final = 8
 MAX_REGISTRY_SIZE: Final = 2**27  # persons: more than twice the largest province
 MAX_EPOCH: Final = 2**31 - 1  # the audit keeps it in 32 bits; an epoch it cannot hold would leave no row
 MAX_HALF_BITS: Final = 192  # set bits of 256; a token that fills more is longer than any name
@@ -534,10 +538,54 @@ def read_part(reply: bytes) -> tuple[bytes, bool] | None:
     return (response.content, response.last) if response.found else None
 
 
-def read_versions(reply: bytes) -> Versions:
-    """Return what a peer says about the versions of its metadata. Raises WireError."""
+def write_versions(versions: Versions, now: datetime) -> federation_pb2.GetVersionsResponse:
+    """Return the message that says which metadata this node has, and what time it is."""
+    return federation_pb2.GetVersionsResponse(
+        root_version=versions.root,
+        timestamp_version=versions.timestamp,
+        snapshot_version=versions.snapshot,
+        clock=_timestamp(now),
+    )
+
+
+def read_versions(reply: bytes, sent: datetime, received: datetime) -> Told:
+    """Return what a peer says about its metadata and its clock. sent, received: by our clock. Raises WireError."""
     response = parse(federation_pb2.GetVersionsResponse, reply)
-    return Versions(response.root_version, response.timestamp_version, response.snapshot_version)
+    versions = Versions(response.root_version, response.timestamp_version, response.snapshot_version)
+    clock = _read_time(response, "clock") if response.HasField("clock") else None
+    return Told(versions, None if clock is None else offset_of(clock, sent, received))
+
+
+def write_standing(standing: Standing) -> federation_pb2.GetStandingResponse:
+    """Return the message that says how a caller stands here."""
+    serial = int(standing.serial, 16)
+    return federation_pb2.GetStandingResponse(
+        certificate_serial=serial.to_bytes((serial.bit_length() + 7) // 8, "big"),
+        certificate_ends_at=_timestamp(standing.ends_at),
+        list_version=standing.list_version,
+        list_ends_at=_timestamp(standing.list_ends_at),
+        schema_fingerprint=standing.schema_fingerprint,
+        key_epochs=sorted(standing.key_epochs),
+        ready=standing.is_ready,
+    )
+
+
+def read_standing(reply: bytes) -> Standing:
+    """Return how we stand with a peer, as it says. Raises WireError."""
+    response = parse(federation_pb2.GetStandingResponse, reply)
+    serial, epochs = response.certificate_serial, response.key_epochs
+    _require(1 <= len(serial) <= MAX_SERIAL_BYTES, "certificate_serial", f"must be 1 to {MAX_SERIAL_BYTES} bytes")
+    _require(len(response.schema_fingerprint) == HASH_BYTES, "schema_fingerprint", f"must be {HASH_BYTES} bytes")
+    _require(len(epochs) <= MAX_EPOCHS, "key_epochs", f"must be at most {MAX_EPOCHS}")
+    return Standing(
+        serial=f"{int.from_bytes(serial, 'big'):x}",
+        ends_at=_read_time(response, "certificate_ends_at"),
+        list_version=response.list_version,
+        list_ends_at=_read_time(response, "list_ends_at"),
+        schema_fingerprint=response.schema_fingerprint,
+        key_epochs=frozenset(epochs),
+        is_ready=response.ready,
+    )
 
 
 # --- registries ---
@@ -597,9 +645,9 @@ def _timestamp(moment: datetime) -> Timestamp:
     return stamp
 
 
-def _read_time(header: pb.QuestionHeader, field: str) -> datetime:
-    _require(header.HasField(field), field, "is required")
-    stamp: Timestamp = getattr(header, field)
+def _read_time(message: Message, field: str) -> datetime:
+    _require(message.HasField(field), field, "is required")
+    stamp: Timestamp = getattr(message, field)
     try:
         return stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):

@@ -99,6 +99,15 @@ def test_the_operations_manual_has_no_command_that_is_not_there() -> None:
     assert documented == set(COMMANDS)
 
 
+def test_every_command_that_a_hint_names_exists() -> None:
+    groups = {words.rsplit(" ", 1)[0] for words in COMMANDS} | {"pulang"}
+    for path in sorted((ROOT / "node").rglob("*.py")):
+        for named in re.findall(r"`(pulang(?: [a-z][a-z-]*)+)", path.read_text(encoding="utf-8")):
+            words = named.split()
+            known = [" ".join(words[:length]) for length in range(2, len(words) + 1)]
+            assert any(each in COMMANDS or (each in groups and each == named) for each in known), f"{path}: {named}"
+
+
 @pytest.mark.parametrize("setting", NodeConfig.model_fields)
 def test_every_setting_of_a_node_is_in_the_operations_manual(setting: str) -> None:
     assert f"| `{setting}` |" in sections(OPERATIONS, 2)["Settings: node.toml"]

@@ -22,23 +22,28 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pulang/federation/v1/federation.proto\x12\x14pulang.federation.v1\"\x14\n\x12GetVersionsRequest\"`\n\x13GetVersionsResponse\x12\x14\n\x0croot_version\x18\x01 \x01(\x04\x12\x19\n\x11timestamp_version\x18\x02 \x01(\x04\x12\x18\n\x10snapshot_version\x18\x03 \x01(\x04\"2\n\x12GetMetadataRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"C\n\x13GetMetadataResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\x32\xdb\x01\n\x11\x46\x65\x64\x65rationService\x12\x62\n\x0bGetVersions\x12(.pulang.federation.v1.GetVersionsRequest\x1a).pulang.federation.v1.GetVersionsResponse\x12\x62\n\x0bGetMetadata\x12(.pulang.federation.v1.GetMetadataRequest\x1a).pulang.federation.v1.GetMetadataResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pulang/federation/v1/federation.proto\x12\x14pulang.federation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n\x12GetVersionsRequest\"\x8b\x01\n\x13GetVersionsResponse\x12\x14\n\x0croot_version\x18\x01 \x01(\x04\x12\x19\n\x11timestamp_version\x18\x02 \x01(\x04\x12\x18\n\x10snapshot_version\x18\x03 \x01(\x04\x12)\n\x05\x63lock\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x12GetMetadataRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"C\n\x13GetMetadataResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x14\n\x12GetStandingRequest\"\xf1\x01\n\x13GetStandingResponse\x12\x1a\n\x12\x63\x65rtificate_serial\x18\x01 \x01(\x0c\x12\x37\n\x13\x63\x65rtificate_ends_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clist_version\x18\x03 \x01(\x04\x12\x30\n\x0clist_ends_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12schema_fingerprint\x18\x05 \x01(\x0c\x12\x12\n\nkey_epochs\x18\x06 \x03(\r\x12\r\n\x05ready\x18\x07 \x01(\x08\x32\xbf\x02\n\x11\x46\x65\x64\x65rationService\x12\x62\n\x0bGetVersions\x12(.pulang.federation.v1.GetVersionsRequest\x1a).pulang.federation.v1.GetVersionsResponse\x12\x62\n\x0bGetMetadata\x12(.pulang.federation.v1.GetMetadataRequest\x1a).pulang.federation.v1.GetMetadataResponse\x12\x62\n\x0bGetStanding\x12(.pulang.federation.v1.GetStandingRequest\x1a).pulang.federation.v1.GetStandingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pulang.federation.v1.federation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETVERSIONSREQUEST']._serialized_start=63
-  _globals['_GETVERSIONSREQUEST']._serialized_end=83
-  _globals['_GETVERSIONSRESPONSE']._serialized_start=85
-  _globals['_GETVERSIONSRESPONSE']._serialized_end=181
-  _globals['_GETMETADATAREQUEST']._serialized_start=183
-  _globals['_GETMETADATAREQUEST']._serialized_end=233
-  _globals['_GETMETADATARESPONSE']._serialized_start=235
-  _globals['_GETMETADATARESPONSE']._serialized_end=302
-  _globals['_FEDERATIONSERVICE']._serialized_start=305
-  _globals['_FEDERATIONSERVICE']._serialized_end=524
+  _globals['_GETVERSIONSREQUEST']._serialized_start=96
+  _globals['_GETVERSIONSREQUEST']._serialized_end=116
+  _globals['_GETVERSIONSRESPONSE']._serialized_start=119
+  _globals['_GETVERSIONSRESPONSE']._serialized_end=258
+  _globals['_GETMETADATAREQUEST']._serialized_start=260
+  _globals['_GETMETADATAREQUEST']._serialized_end=310
+  _globals['_GETMETADATARESPONSE']._serialized_start=312
+  _globals['_GETMETADATARESPONSE']._serialized_end=379
+  _globals['_GETSTANDINGREQUEST']._serialized_start=381
+  _globals['_GETSTANDINGREQUEST']._serialized_end=401
+  _globals['_GETSTANDINGRESPONSE']._serialized_start=404
+  _globals['_GETSTANDINGRESPONSE']._serialized_end=645
+  _globals['_FEDERATIONSERVICE']._serialized_start=648
+  _globals['_FEDERATIONSERVICE']._serialized_end=967
 # @@protoc_insertion_point(module_scope)

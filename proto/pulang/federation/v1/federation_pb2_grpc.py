@@ -45,6 +45,11 @@ class FederationServiceStub:
                 request_serializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetMetadataRequest.SerializeToString,
                 response_deserializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetMetadataResponse.FromString,
                 _registered_method=True)
+        self.GetStanding = channel.unary_unary(
+                '/pulang.federation.v1.FederationService/GetStanding',
+                request_serializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetStandingRequest.SerializeToString,
+                response_deserializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetStandingResponse.FromString,
+                _registered_method=True)
 
 
 class FederationServiceServicer:
@@ -65,6 +70,14 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStanding(self, request, context):
+        """Says how this node sees the caller, and by what it would answer. For the caller's admin, who cannot look into it.
+        A deadline is required, at most 60 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.GetMetadata,
                     request_deserializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetMetadataRequest.FromString,
                     response_serializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetMetadataResponse.SerializeToString,
+            ),
+            'GetStanding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStanding,
+                    request_deserializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetStandingRequest.FromString,
+                    response_serializer=pulang_dot_federation_dot_v1_dot_federation__pb2.GetStandingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class FederationService:
             '/pulang.federation.v1.FederationService/GetMetadata',
             pulang_dot_federation_dot_v1_dot_federation__pb2.GetMetadataRequest.SerializeToString,
             pulang_dot_federation_dot_v1_dot_federation__pb2.GetMetadataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStanding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pulang.federation.v1.FederationService/GetStanding',
+            pulang_dot_federation_dot_v1_dot_federation__pb2.GetStandingRequest.SerializeToString,
+            pulang_dot_federation_dot_v1_dot_federation__pb2.GetStandingResponse.FromString,
             options,
             channel_credentials,
             insecure,
