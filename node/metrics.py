@@ -60,6 +60,9 @@ class Metrics:
         self._reloads = Gauge(
             "pulang_reload_failures", "Reloads that failed since the start.", ("what",), registry=self.registry
         )
+        self._ends = Gauge(
+            "pulang_seconds_left", "Life left of whatever ends some day.", ("what",), registry=self.registry
+        )
         self._clocks = Gauge(
             "pulang_clock_offset_seconds",
             "A peer's clock less this one's, where heard.",
@@ -89,6 +92,9 @@ class Metrics:
         self._version.set(membership.version)
         for name, value in (("credentials", runtime.credentials), ("membership", runtime.memberships)):
             self._reloads.labels(name).set(value.failures)
+        self._ends.clear()
+        for deadline in runtime.calendar.get():
+            self._ends.labels(deadline.what).set((deadline.ends_at - now).total_seconds())
         self._clocks.clear()
         for code, offset in runtime.clocks.offsets().items():
             self._clocks.labels(code).set(offset.seconds)

@@ -35,7 +35,8 @@ def probe(runtime: NodeRuntime) -> tuple[Probe, ...]:
         "membership": _membership,
     }
     clock = Probe("clock", runtime.clocks.problem(), runtime.clocks.note_for_admin())
-    return (*(Probe(name, _problem(check, runtime)) for name, check in checks.items()), _epochs(runtime), clock)
+    dates = Probe("dates", None, runtime.calendar.note(runtime.now()))
+    return (*(Probe(name, _problem(check, runtime)) for name, check in checks.items()), _epochs(runtime), clock, dates)
 
 
 def _problem(check: Callable[[NodeRuntime], str | None], runtime: NodeRuntime) -> str | None:

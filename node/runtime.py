@@ -14,6 +14,7 @@ from node.casebook import CaseBook
 from node.checkpoint import origin_of
 from node.clock import ClockWatch
 from node.config import load_config
+from node.deadlines import Calendar
 from node.epoch import Keyring
 from node.errors import ConfigError, NotAMemberError
 from node.generation import Generations
@@ -64,6 +65,7 @@ class NodeRuntime:
     cases: CaseBook
     metrics: Metrics
     clocks: ClockWatch
+    calendar: Calendar
     now: Callable[[], datetime]
 
     @property
@@ -128,6 +130,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
             cases=open_casebook(home, config, store, now),
             metrics=metrics,
             clocks=ClockWatch(),
+            calendar=Calendar(home),
             now=now,
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import random
+import re
 import signal
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -84,13 +85,20 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
             await server.set_ready(ready=not any(each.problem for each in latest))
             if probes is None:
                 announce()
-            if latest != probes:
+            if probes is None or _outline(latest) != _outline(probes):
                 _log.info("readiness", **{each.name: each.problem or "ok" for each in latest})
+                if notes := {each.name: each.note for each in latest if each.note}:
+                    _log.warning("readiness_notes", **notes)
             probes = latest
             await changeover.look()
             await _wait(stopping, PROBE_EVERY_S)
         _log.info("stopping")
         await server.set_ready(ready=False)
+
+
+def _outline(probes: tuple[Probe, ...]) -> list[tuple[str, str]]:
+    """Return what is worth a new line in the log when it changes: the words, and none of the figures in them."""
+    return [(each.name, re.sub(r"\d+", "", f"{each.problem} {each.note}")) for each in probes]
 
 
 def _pause_of(probes: Sequence[Probe]) -> str | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from node.cli.options import authority_option, home_option, issuer_options
+from node.cli.options import authority_option, home_option, issuer_options, listed
+from node.deadlines import Life, of_issuer
 from node.errors import EXIT_CONFIG, EXIT_DENIED, EXIT_OK, EXIT_RENEW
 from node.files import PUBLIC, check_free, read_file, write_atomic
 from node.pki.authority import DEFAULT_INTERMEDIATE_DAYS, Authority
@@ -17,16 +18,13 @@ from node.pki.credentials import fingerprint
 from node.pki.intermediate import ProvinceAuthority
 from node.pki.register import Reason, revocation_json
 from node.pki.request import MAX_REQUEST_BYTES
-from node.pki.stages import Issuers, Stage, find, next_step
+from node.pki.stages import Issuers, next_step
 from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
 if TYPE_CHECKING:
     from node.home import NodeHome
-    from node.pki.membership import Membership
-    from node.pki.stages import Issuer
 
 FILE: Final = click.Path(path_type=Path)
-SUCCESSOR_AT_LEFT: Final = 1 / 3  # of the active one's life: time for letters, a ceremony and a holiday
 
 reason_option = click.option(
     "--reason",
@@ -106,7 +104,7 @@ def install(home: NodeHome, certificate: Path, root: Path | None) -> None:
 def activate(authority: Authority | None, home: NodeHome | None, *, force: bool) -> None:
     """Let the prepared one sign. The one before signs no more; what it signed counts on."""
     if home is not None:
-        issuers = ProvinceAuthority(home).activate(_now(), membership=None if force else _listed(home))
+        issuers = ProvinceAuthority(home).activate(_now(), membership=None if force else listed(home))
     else:
         issuers = _opened(authority, home).activate(_now())
     _print_issuers(issuers, _now())
@@ -141,7 +139,7 @@ def revoke(authority: Authority | None, home: NodeHome | None, reason: str, out:
 @issuer_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(authority: Authority | None, home: NodeHome | None, *, as_json: bool) -> int:
-    """Show every issuer's stage and dates, and what to do next.
+    """Show every issuer's stage and dates, and what to do next; from half of its life on, a line says so.
 
     Exit codes: 0 nothing to do soon; 20 the active one has less than a third of its life left and no successor; 77 it
     has expired; 78 none is active.
@@ -153,15 +151,9 @@ def status(authority: Authority | None, home: NodeHome | None, *, as_json: bool)
         _print_issuers(issuers, now)
         if authority is not None:
             _print_intermediates(authority, now)
+        for text in _warnings(issuers, now):
+            click.echo(f"warning  {text}")
     return _status_exit(issuers, now)
-
-
-def _listed(home: NodeHome) -> Membership | None:
-    """Return the node's list of members, None where it has not joined."""
-    from node.pki.refresh import Mirror  # noqa: PLC0415 - python-tuf is slow to load, and most verbs need none
-
-    mirror = Mirror(home.tuf)
-    return mirror.load().membership if mirror.current.exists() else None
 
 
 def give_revocation(entry: bytes, out: Path | None) -> None:
@@ -181,17 +173,15 @@ def _opened(authority: Authority | None, home: NodeHome | None) -> Authority | P
 
 
 def _status_exit(issuers: Issuers, now: datetime) -> int:
-    active = find(issuers, Stage.ACTIVE)
-    if active is None:
+    if (deadline := of_issuer(issuers, "the active one", "whoever keeps it")) is None:
         return EXIT_CONFIG
-    if now >= active.certificate.not_valid_after_utc:
-        return EXIT_DENIED
-    return EXIT_RENEW if _needs_successor(issuers, active, now) else EXIT_OK
+    return {Life.ENDED: EXIT_DENIED, Life.FUTURE: EXIT_DENIED, Life.DUE: EXIT_RENEW}.get(deadline.life(now), EXIT_OK)
 
 
-def _needs_successor(issuers: Issuers, active: Issuer, now: datetime) -> bool:
-    begin, end = active.certificate.not_valid_before_utc, active.certificate.not_valid_after_utc
-    return end - now < (end - begin) * SUCCESSOR_AT_LEFT and not find(issuers, Stage.REQUESTED, Stage.PREPARED)
+def _warnings(issuers: Issuers, now: datetime) -> list[str]:
+    deadline = of_issuer(issuers, "the active one", "whoever keeps it")
+    warning = deadline.warning(now) if deadline else None
+    return [] if warning is None else [warning]
 
 
 def _print_issuers(issuers: Issuers, now: datetime) -> None:
@@ -233,6 +223,7 @@ def _as_json(issuers: Issuers, authority: Authority | None, now: datetime) -> di
             for issuer in issuers
         ],
         "next": next_step(issuers),
+        "warnings": _warnings(issuers, now),
     }
     if authority is not None:
         found["intermediates"] = [

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from node.cli.ca import give_revocation, reason_option
-from node.cli.options import home_option, issuer_options
+from node.cli.options import home_option, issuer_options, listed
+from node.cli.terminal import plain
+from node.deadlines import of_node
 from node.errors import EXIT_CONFIG, EXIT_DENIED, EXIT_OK, EXIT_RENEW
 from node.files import PUBLIC, check_free, read_file, write_atomic
 from node.pki.credentials import (
@@ -37,6 +39,7 @@ STATUS_EXIT: Final[dict[CertificateState, int]] = {
     CertificateState.NOT_YET_VALID: EXIT_DENIED,
     CertificateState.EXPIRED: EXIT_DENIED,
     CertificateState.ABSENT: EXIT_CONFIG,
+    CertificateState.REFUSED: EXIT_DENIED,
 }
 
 
@@ -128,16 +131,21 @@ def install(home: NodeHome, certificate: Path, root: Path | None, *, replace_roo
 @home_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(home: NodeHome, *, as_json: bool) -> int:
-    """Show whose certificate this node has, and until when.
+    """Show whose certificate this node has, until when, and whether others accept it by the list that is here.
 
-    Exit codes: 0 valid; 20 valid, less than a third of its life is left: renew; 77 expired, not yet valid, or not to
-    be trusted; 78 none installed.
+    From half of its life on a line says so. Exit codes: 0 valid; 20 valid, less than a third of its life is left:
+    somebody must act, a running node would have renewed it; 77 expired, not yet valid, refused by others, or not to be
+    trusted; 78 none installed.
     """
-    found = certificate_status(home, datetime.now(UTC))
+    now = datetime.now(UTC)
+    found = certificate_status(home, now, listed(home))
+    warnings = [] if found.not_after is None else [text for each in of_node(home) if (text := each.warning(now))]
     if as_json:
-        click.echo(json.dumps(_as_json(found)))
+        click.echo(json.dumps(_as_json(found) | {"warnings": warnings}))
     else:
         _print_status(found)
+        for text in warnings:
+            click.echo(f"warning      {text}")
     return STATUS_EXIT[found.state]
 
 
@@ -151,6 +159,7 @@ def _as_json(status: CertificateStatus) -> dict[str, object]:
         "not_after": None if status.not_after is None else status.not_after.isoformat(),
         "days_left": None if status.left is None else round(status.left.total_seconds() / 86400, 2),
         "pending": status.is_pending,
+        "refused": None if status.refused is None else str(status.refused),
         "root_sha256": list(status.root_fingerprints),
     }
 
@@ -167,5 +176,9 @@ def _print_status(status: CertificateStatus) -> None:
         click.echo(f"root         SHA-256 {root}")
     if status.is_pending:
         click.echo("pending      a new key waits for its certificate")
-    if status.state is not CertificateState.VALID:
+    if status.refused is not None:
+        click.echo(plain(f"refused      {status.refused}"))
+        if status.refused.hint:
+            click.echo(plain(f"next         {status.refused.hint}"))
+    elif status.state is not CertificateState.VALID:
         click.echo("next         pulang cert renew; if the intermediate is elsewhere: pulang cert request")

@@ -12,11 +12,12 @@ from node.cli.federation_propose import propose, read_named_keys
 from node.cli.federation_shared import FILE, print_change, published_options
 from node.cli.options import home_option
 from node.config import load_config
+from node.deadlines import Life, of_federation
 from node.epoch import MAX_SECRET_BYTES, read_epoch_secret
-from node.errors import ConfigError
+from node.errors import EXIT_DENIED, EXIT_OK, EXIT_RENEW, ConfigError
 from node.files import PUBLIC, check_free, make_private_folder, read_file, write_atomic
 from node.pki.authority import Authority
-from node.pki.changes import DEFAULT_THRESHOLD, certificate_name, founding, root_texts
+from node.pki.changes import DEFAULT_THRESHOLD, certificate_name, concerns, describe, founding, root_texts
 from node.pki.credentials import fingerprint
 from node.pki.joining import join_federation
 from node.pki.membership import epoch_check
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from node.home import NodeHome
     from node.pki.membership import Member
+    from node.pki.proposal import Proposal
     from node.pki.refresh import Copy
 
 
@@ -161,33 +163,43 @@ def publish_command(proposal_file: Path, home: NodeHome, repository: Path | None
 @click.argument("path", type=FILE, metavar="PATH")
 @click.option("--root-sha256", metavar="HEX", help="SHA-256 the first root must have.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def verify(path: Path, root_sha256: str | None, *, as_json: bool) -> None:
-    """Verify a repository's folder, or a founding proposal file, offline. Exit code 77 when it is not to be trusted."""
+def verify(path: Path, root_sha256: str | None, *, as_json: bool) -> int:
+    """Verify a repository's folder, or a founding proposal file, offline.
+
+    Exit codes: 0 it is to be trusted; 20 so it is, and less than a third of some part's life is left; 77 it is not.
+    """
     if path.is_file():
         proposal = read_proposal(read_file(path, limit=MAX_PROPOSAL_BYTES))
         if proposal.targets.signed.version > 1:
             raise ConfigError("a change is verified against what it changes", hint="`pulang federation sign` does so")
         check_proposal(proposal, None)
+        if as_json:
+            click.echo(json.dumps(_proposal_as_json(proposal)))
+            return EXIT_OK
         print_change(proposal, None)
         _print_tallies(proposal, None)
-        return
+        return EXIT_OK
     files = read_repository(path / "tuf" if (path / "tuf").is_dir() else path)
     first = files[f"{root_versions(files)[0]}.root.json"]
     if root_sha256 is not None and fingerprint_of(first) != root_sha256.lower():
         raise ConfigError(f"the first root has SHA-256 {fingerprint_of(first)}", hint="this is another federation's")
     copy = stored_copy(files, first)
     copy.membership.check_validity(datetime.now(UTC))
-    _show(copy, as_json=as_json)
+    return _show(copy, as_json=as_json)
 
 
 @federation.command()
 @published_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def show(published: Copy | None, *, as_json: bool) -> None:
-    """Show members, signers, versions and ends of what is published, as far as this node or folder knows."""
+def show(published: Copy | None, *, as_json: bool) -> int:
+    """Show members, signers, versions and ends of what is published, as far as this node or folder knows.
+
+    From half of a life on, a line says so. Exit codes: 0 nothing to do; 20 less than a third of some part's life is
+    left; 77 some part has ended.
+    """
     if published is None:
         raise ConfigError("nothing is published here", hint="`pulang federation join`, or name a --repository")
-    _show(published, as_json=as_json)
+    return _show(published, as_json=as_json)
 
 
 @federation.command()
@@ -243,7 +255,24 @@ def _print_tallies(proposal: Any, base: Copy | None) -> None:
         click.echo(f"{tally.what}: {len(tally.signed)} of {tally.threshold} needed ({names}); {state}")
 
 
-def _show(copy: Copy, *, as_json: bool) -> None:
+def _proposal_as_json(proposal: Proposal) -> dict[str, Any]:
+    contents = check_proposal(proposal, None)
+    return {
+        "federation": contents.membership.federation,
+        "change": describe(None, contents),
+        "concerns": concerns(contents),
+        "tallies": [
+            {"what": each.what, "threshold": each.threshold, "signed": each.signed, "missing": each.missing}
+            for each in tallies(proposal, contents, None)
+        ],
+    }
+
+
+def _show(copy: Copy, *, as_json: bool) -> int:
+    now, dates = datetime.now(UTC), of_federation(copy)
+    lives = {each.life(now) for each in dates}
+    code = EXIT_DENIED if lives & {Life.ENDED, Life.FUTURE} else EXIT_RENEW if Life.DUE in lives else EXIT_OK
+    warnings = [text for each in dates if (text := each.warning(now))]
     membership, contents = copy.membership, copy.contents
     first = copy.files[f"{root_versions(copy.files)[0]}.root.json"]
     if as_json:
@@ -252,6 +281,8 @@ def _show(copy: Copy, *, as_json: bool) -> None:
             "root_sha256": fingerprint_of(first),
             "versions": copy.versions,
             "expires_at": copy.expires_at.isoformat(),
+            "ends": {role: end.isoformat() for role, end in copy.ends.items()},
+            "warnings": warnings,
             "threshold": contents.threshold,
             "signers": {signer.name: signer.key for signer in contents.signers},
             "timestamp_keys": {signer.name: signer.key for signer in contents.holders},
@@ -260,12 +291,18 @@ def _show(copy: Copy, *, as_json: bool) -> None:
             "epochs": {str(each.number): each.state for each in membership.epochs},
         }
         click.echo(json.dumps(document, ensure_ascii=False))
-        return
+        return code
     click.echo(f"federation   {membership.federation}, version {membership.version}")
     click.echo(f"first root   SHA-256 {fingerprint_of(first)}")
     click.echo(f"until        {copy.expires_at:%Y-%m-%d %H:%M} UTC, unless a newer timestamp comes")
+    click.echo(
+        f"list until   {copy.ends['targets']:%Y-%m-%d %H:%M} UTC; signers' root until {copy.ends['root']:%Y-%m-%d}"
+    )
     click.echo(f"signers      {contents.threshold} of {', '.join(signer.name for signer in contents.signers)}")
     click.echo(f"timestamps   {', '.join(signer.name for signer in contents.holders)}")
     for root in membership.roots:
         click.echo(f"cert. root   {certificate_name(root)}")
     _print_members(membership.members)
+    for text in warnings:
+        click.echo(f"warning      {text}")
+    return code

@@ -17,6 +17,7 @@ from node.pki import changes
 from node.pki.membership import EpochState, make_epoch, make_member, make_revocation
 from node.pki.proposal import MAX_PROPOSAL_BYTES, check_proposal, read_proposal
 from node.pki.proposal import propose as make_proposal
+from node.pki.register import MAX_REVOCATION_BYTES, read_revocation
 from node.pki.repository import MAX_KEY_BYTES, MAX_TARGET_BYTES, read_signer
 from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
@@ -162,12 +163,20 @@ def roots(add: tuple[Path, ...], gone: tuple[Path, ...]) -> Change:
 
 
 @_verb()
-@click.option("--issuer-key", required=True, metavar="HEX", help="SHA-256 of the issuer's public key.")
-@click.option("--serial", required=True, metavar="HEX", help="The certificate's serial number.")
-@click.option("--reason", required=True, metavar="WORD", help="Such as key_compromise or superseded.")
-def revoke(issuer_key: str, serial: str, reason: str) -> Change:
+@click.option(
+    "--from", "file", type=FILE, metavar="FILE", help="What `pulang cert revoke` or `pulang ca revoke` has written."
+)
+@click.option("--issuer-key", metavar="HEX", help="Without a file: SHA-256 of the issuer's public key.")
+@click.option("--serial", metavar="HEX", help="Without a file: the certificate's serial number.")
+@click.option("--reason", metavar="WORD", help="Without a file: such as key_compromise or superseded.")
+def revoke(file: Path | None, issuer_key: str | None, serial: str | None, reason: str | None) -> Change:
     """Revoke one certificate, leaf or intermediate, whatever its dates say."""
-    revocation = make_revocation(issuer_key, serial, reason, datetime.now(UTC))
+    if file is not None and not (issuer_key or serial or reason):
+        revocation = read_revocation(read_file(file, limit=MAX_REVOCATION_BYTES))
+    elif file is None and issuer_key and serial and reason:
+        revocation = make_revocation(issuer_key, serial, reason, datetime.now(UTC))
+    else:
+        raise click.UsageError("give --from FILE, or --issuer-key, --serial and --reason")
     return lambda contents: changes.with_revocation(contents, revocation)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from node.pki.authority import Authority
+    from node.pki.membership import Membership
 
 
 def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +82,14 @@ def issuer_options(function: Callable[..., Any]) -> Callable[..., Any]:
         callback=lambda context, parameter, value: None if value is None else _as_authority(context, parameter, value),
         help="The federation authority's folder.",
     )(with_home)
+
+
+def listed(home: NodeHome) -> Membership | None:
+    """Return the list of members in a node's folder, verified, expired or not; None where it has not joined."""
+    from node.pki.refresh import Mirror  # noqa: PLC0415 - python-tuf is slow to load, and most commands need none
+
+    mirror = Mirror(home.tuf)
+    return mirror.load().membership if mirror.current.exists() else None
 
 
 def _as_authority(context: click.Context, parameter: click.Parameter, value: str) -> Authority:  # noqa: ARG001 - click's

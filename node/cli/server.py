@@ -14,7 +14,7 @@ import click
 
 from node.cli.options import home_option
 from node.config import make_config, write_config
-from node.errors import EXIT_OK, EXIT_UNAVAILABLE, NodeError
+from node.errors import EXIT_DENIED, EXIT_OK, EXIT_RENEW, EXIT_UNAVAILABLE, NodeError
 from node.local_client import call_node
 
 if TYPE_CHECKING:
@@ -85,6 +85,47 @@ def status(home: NodeHome, *, as_json: bool) -> int:
                 if peer["state"] != "closed":
                     click.echo(f"peer {code}      {peer['failures']} failures in a row, tried again by itself")
     return EXIT_OK if state == "ready" else EXIT_UNAVAILABLE
+
+
+@node.command()
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def calendar(home: NodeHome, *, as_json: bool) -> int:
+    """Show everything that ends some day, soonest first: when, who acts, by which command.
+
+    Works without a running node; fit for a daily timer. Exit codes: 0 nothing to do; 20 less than a third of some life
+    is left and nobody has acted; 77 something has ended.
+    """
+    from node.deadlines import Life, deadlines  # noqa: PLC0415
+
+    now = _now()
+    found = sorted(deadlines(home), key=lambda each: each.ends_at)
+    lives = {each.life(now) for each in found}
+    if as_json:
+        document = [
+            {
+                "what": each.what,
+                "begins_at": each.begins_at.isoformat(),
+                "ends_at": each.ends_at.isoformat(),
+                "life": each.life(now).value,
+                "who": each.who,
+                "next": each.next,
+                "by_itself": each.by_itself,
+                "warning": each.warning(now),
+            }
+            for each in found
+        ]
+        click.echo(json.dumps({"format": "pulang-calendar-1", "deadlines": document}))
+    else:
+        for each in found:
+            left = (each.ends_at - now).total_seconds() / 86400
+            by = f"{each.who}, by itself" if each.by_itself else each.who
+            click.echo(f"{each.ends_at:%Y-%m-%d %H:%M} UTC {left:>9,.1f} days  {each.what:<17} {by}")
+        for text in filter(None, (each.warning(now) for each in found)):
+            click.echo(f"warning  {text}")
+    if lives & {Life.ENDED, Life.FUTURE}:
+        return EXIT_DENIED
+    return EXIT_RENEW if Life.DUE in lives else EXIT_OK
 
 
 async def _look(runtime: NodeRuntime) -> tuple[tuple[Probe, ...], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -13,12 +14,14 @@ from pydantic import ValidationError
 from matching.schema import PERSON_SCHEMA
 from node.config import complaints
 from node.errors import ConfigError, TrustError
+from node.pki.keys import key_hash
 from node.pki.membership import Epoch, EpochState, Member, Membership, Revocation
+from node.pki.profile import p256_key
 from node.pki.repository import TARGETS_LIFE, Contents
 from node.pki.trust import judge_intermediates, read_certificates, read_roots
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from node.pki.repository import Files, Signer
@@ -155,7 +158,8 @@ def describe(before: Contents | None, after: Contents) -> list[str]:
         {certificate_name(root): "" for root in (old.roots if old else ())},
         {certificate_name(root): "" for root in new.roots},
     )
-    lines += _pairs("revoked certificate", _revocations(old), _revocations(new))
+    issuers = _issuers(old, new)
+    lines += _pairs("revoked certificate", _revocations(old, issuers), _revocations(new, issuers))
     lines += _pairs("epoch", _epochs(old), _epochs(new))
     if old is None or old.key_epoch != new.key_epoch or old.epoch_check != new.epoch_check:
         lines.append(f"~ questions are asked in key epoch {new.key_epoch}, check value {new.epoch_check}")
@@ -251,9 +255,28 @@ def _named(signers: tuple[Signer, ...]) -> dict[str, str]:
     return {signer.name: signer.key for signer in signers}
 
 
-def _revocations(membership: Membership | None) -> dict[str, str]:
+def _revocations(membership: Membership | None, names: Mapping[str, str]) -> dict[str, str]:
     revoked = membership.revoked if membership else ()
-    return {f"{each.serial} of issuer {each.issuer_key[:16]}": each.reason for each in revoked}
+    return {
+        f"{each.serial}, {names.get(each.issuer_key, f'of an issuer nobody here knows, {each.issuer_key[:16]}')}": (
+            each.reason
+        )
+        for each in revoked
+    }
+
+
+def _issuers(*memberships: Membership | None) -> dict[str, str]:
+    """Return what is issued by every issuer that some list names, by the SHA-256 of the issuer's public key."""
+    names = {}
+    for membership in filter(None, memberships):
+        listed = [(pem, "an intermediate under a root of the federation") for pem in membership.roots]
+        for member in membership.members:
+            listed += [(pem, f"a node's of province {member.code}") for pem in member.intermediates]
+        for pem, name in listed:
+            with suppress(ConfigError, TrustError):  # one that cannot be read is told of by `concerns`
+                (certificate,) = read_certificates(pem.encode(), "a certificate of the list")
+                names[key_hash(p256_key(certificate, "a certificate of the list"))] = name
+    return names
 
 
 def _epochs(membership: Membership | None) -> dict[str, str]:

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from node.config import load_config
-from node.errors import ConfigError, TrustError
+from node.errors import ConfigError, MembershipEndedError, NodeError, TrustError
 from node.files import PRIVATE, PUBLIC, make_private_folder, read_file, read_private, write_atomic
 from node.pki.identity import Identity
 from node.pki.keys import key_hash, new_key, private_pem
 from node.pki.profile import p256_key
 from node.pki.request import make_request
-from node.pki.trust import MAX_CHAIN_PEM_BYTES, VerifiedLeaf, read_certificates, read_roots, verify_chain
+from node.pki.trust import MAX_CHAIN_PEM_BYTES, VerifiedLeaf, read_certificates, read_roots, verify_chain, verify_peer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from node.home import NodeHome
+    from node.pki.membership import Membership
 
 CERTIFICATE_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 NEW_HINT: Final = "`pulang cert renew` makes a new one"
@@ -141,6 +142,7 @@ class CertificateState(StrEnum):
     NOT_YET_VALID = "not_yet_valid"
     EXPIRED = "expired"
     ABSENT = "absent"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,15 @@ class CertificateStatus:
     """Negative once it has expired."""
     root_fingerprints: tuple[str, ...] = ()
     """SHA-256 of each trusted root, hexadecimal."""
+    refused: NodeError | None = None
+    """Why other nodes refuse it by the list of members that is here; None when they do not, or there is no list."""
 
 
-def certificate_status(home: NodeHome, now: datetime) -> CertificateStatus:
-    """Judge the current slot without refusing an expired one. Raises ConfigError or TrustError for a broken one."""
+def certificate_status(home: NodeHome, now: datetime, membership: Membership | None = None) -> CertificateStatus:
+    """Judge the current slot without refusing an expired one; by a list of members also as others would.
+
+    Raises ConfigError or TrustError for a broken one.
+    """
     identity = own_identity(home)
     is_pending = _next(home).exists()
     if not current_pem(home).exists():
@@ -176,6 +183,10 @@ def certificate_status(home: NodeHome, now: datetime) -> CertificateStatus:
         state = CertificateState.RENEW
     else:
         state = CertificateState.VALID
+    refused = None
+    if membership is not None and state in (CertificateState.VALID, CertificateState.RENEW):
+        refused = _refusal(credentials, membership, now)
+        state = CertificateState.REFUSED if refused else state
     return CertificateStatus(
         identity=leaf.identity,
         state=state,
@@ -185,7 +196,18 @@ def certificate_status(home: NodeHome, now: datetime) -> CertificateStatus:
         not_after=leaf.not_after,
         left=left,
         root_fingerprints=tuple(fingerprint(root) for root in read_roots(credentials.roots_pem, "the root file")),
+        refused=refused,
     )
+
+
+def _refusal(credentials: Credentials, membership: Membership, now: datetime) -> NodeError | None:
+    try:
+        verify_peer(leaf_pem(credentials), membership, now)
+    except MembershipEndedError:
+        return None  # another matter: nobody is believed by it
+    except NodeError as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True, slots=True)

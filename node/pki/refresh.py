@@ -100,12 +100,17 @@ JOIN_HINT: Final = "`pulang federation join --repository DIR --root-sha256 HEX` 
 
 @dataclass(frozen=True)
 class Copy:
-    """A whole repository that ngclient has accepted. expires_at: the earliest end of all its metadata."""
+    """A whole repository that ngclient has accepted. versions, ends: of each role's metadata."""
 
     files: Files
     contents: Contents
     versions: dict[str, int]
-    expires_at: datetime
+    ends: dict[str, datetime]
+
+    @property
+    def expires_at(self) -> datetime:
+        """Return the earliest end of all."""
+        return min(self.ends.values())
 
     @property
     def membership(self) -> Membership:
@@ -505,7 +510,7 @@ def _collect(work: Path, targets: Targets, bodies: Files) -> Copy:
         },
         contents=contents,
         versions={signed.type: signed.version for signed in every},
-        expires_at=min(signed.expires for signed in every),
+        ends={signed.type: signed.expires for signed in every},
     )
 
 

@@ -17,7 +17,12 @@ import pytest
 from cryptography import x509
 
 from node.errors import ConfigError, TrustError
-from node.pki.credentials import certificate_status, load_credentials, request_certificate
+from node.pki.credentials import (
+    certificate_status,
+    install_certificate,
+    load_credentials,
+    request_certificate,
+)
 from node.pki.identity import Identity
 from node.pki.keys import new_key, private_pem
 from node.pki.membership import Member
@@ -235,6 +240,24 @@ def test_a_certificate_openssl_signed_with_the_real_intermediates_key_is_still_j
     assert openssl("verify", "-CAfile", root, "-untrusted", between, out).returncode == 0
     with pytest.raises(TrustError, match="other extensions than the federation's profile"):
         verify_peer(out.read_bytes(), world.members("35", now=NOW), NOW)
+
+
+def test_a_module_that_keeps_the_intermediates_key_can_sign_by_the_file_in_the_docs(world: World) -> None:
+    """openssl stands for the module's own tool: it alone has the key, and the node takes what comes of it."""
+    apart, home = world.ca("35").home, world.home("35")
+    between, request, leaf, chain = (world.folder / name for name in ("ca.crt", "35.csr", "35.crt", "chain.crt"))
+    between.write_bytes(pem(world.intermediate("35")[0]))
+    request.write_bytes(request_certificate(home))
+    signed = openssl(
+        "x509", "-req", "-in", request, "-CA", between, "-CAkey", apart.ca / "1.key", "-days", 7,
+        "-extfile", Path(__file__).parents[2] / "docs" / "deploy" / "leaf.cnf", "-extensions", "leaf", "-out", leaf,
+    )  # fmt: skip
+    assert signed.returncode == 0, signed.stderr
+    chain.write_bytes(leaf.read_bytes() + between.read_bytes())
+    installed = install_certificate(home, chain.read_bytes(), datetime.now(UTC), roots_pem=world.authority.root_pem)
+    assert installed.province == "35"
+    assert verify_peer(leaf.read_bytes(), world.members("35", now=NOW), datetime.now(UTC)).code == "35"
+    assert lint(leaf)[-1:] == ['pkix.invalid_uri_syntax (ERROR): Invalid URI syntax: "spiffe://fkd-mpu/province/35"']
 
 
 # --- a handshake -----------------------------------------------------------------------------------------------------

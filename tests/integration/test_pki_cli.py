@@ -108,6 +108,12 @@ def test_a_node_comes_into_a_federation(signed: Shell) -> None:
     for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
         signed.ok(line)
     assert "35  Jawa Timur             127.0.0.1:7035" in signed.ok(join_line(signed))
+    shown = signed.run("cert status --home n35")
+    assert shown.code == 77
+    assert "refused      the certificate of province 35 of fkd-mpu was not issued by an intermediate that" in shown.out
+    signed.ok(f"{PROPOSE} change --repository repository --proposal it --province 35 --add-intermediate 35.crt")
+    sign_and_publish(signed, "it")
+    signed.ok("federation join --home n35 --repository repository")
     status = json.loads(signed.ok("cert status --home n35 --json"))
     assert (status["state"], status["province"], status["pending"]) == ("valid", "35", False)
     assert 6.9 < status["days_left"] <= 7

@@ -15,6 +15,7 @@ from node.errors import ConfigError, TrustError
 from node.pki import changes
 from node.pki.membership import Epoch, EpochState, Revocation
 from node.pki.proposal import Proposal, check_proposal, propose, publish, read_proposal, sign_proposal, tallies
+from node.pki.register import Reason
 from node.pki.repository import DIRECTORY, Contents, add_signature
 from tests.listing import ListedAuthority
 from tests.pki_world import World as PkiWorld
@@ -267,7 +268,7 @@ def test_sealed_secrets_travel_with_their_epoch(world: World) -> None:
         (lambda contents: changes.with_holders(contents, [signer("n")], []), f"+ timestamp key n: {signer('n').key}"),
         (
             lambda contents: changes.with_revocation(contents, Revocation("ab" * 32, "1f", "key_compromise", NOW)),
-            "+ revoked certificate 1f of issuer abababababababab: key_compromise",
+            "+ revoked certificate 1f, of an issuer nobody here knows, abababababababab: key_compromise",
         ),
         (
             lambda contents: changes.with_epoch(contents, Epoch(2, "ab" * 16, EpochState.NEXT), {}),
@@ -282,6 +283,24 @@ def test_sealed_secrets_travel_with_their_epoch(world: World) -> None:
 def test_change_is_told_in_words(world: World, change: Callable[[Contents], Contents], words: str) -> None:
     before = published(world)
     assert words in changes.describe(before, change(before))
+
+
+def test_signers_are_told_whose_certificate_is_revoked(tmp_path: Path) -> None:
+    pki = PkiWorld(tmp_path, ListedAuthority.found(tmp_path / "authority", "fkd-mpu", NOW - 60 * DAY))
+    intermediate = pki.intermediate("35")[0]
+    before = changes.with_member(
+        published(World.found("33", roots=pki.authority.roots)),
+        replace(member("35"), intermediates=(pem(intermediate).decode(),)),
+    )
+    own = pki.ca("35")
+    pki.leaf("35")
+    leaf = own.revoke_leaf(own.register.issued()[-1].serial, Reason.KEY_COMPROMISE, NOW)
+    above = pki.authority.revoke_intermediate(f"{intermediate.serial_number:x}", Reason.CA_COMPROMISE, NOW)
+    after = changes.with_revocation(changes.with_revocation(before, leaf), above)
+    assert changes.describe(before, after) == [
+        f"+ revoked certificate {leaf.serial}, a node's of province 35: key_compromise",
+        f"+ revoked certificate {above.serial}, an intermediate under a root of the federation: ca_compromise",
+    ]
 
 
 def test_nothing_changed_says_nothing(world: World) -> None:
