@@ -99,7 +99,7 @@ class CaseBook:
         self._now = now
         self._chance = chance
         self._lock = threading.Lock()  # between reading what is known of a question and writing what follows from it
-        self._noted: dict[str, tuple[int, str]] = {}  # by province: its registry's generation, when looked at
+        self._noted: dict[str, tuple[int, int]] = {}  # by province: its registry's generation, minute of the look
 
     # --- a question as a caseworker asks it ---
 
@@ -120,8 +120,7 @@ class CaseBook:
             ),
         )
         entries = [self._entry(question, digest, code, outcome=SENT) for code in provinces]
-        self._store.record_question(record, entries)
-        self.on_change()
+        self._store.record_question(record, entries)  # due only when these tries are lost: long after the next look
 
     def conclude(self, question: Question, concluded: Concluded, answers: Mapping[str, Answered]) -> None:
         """Commit what every province said at first, and what it came to."""
@@ -145,7 +144,8 @@ class CaseBook:
             self._store.record_outcome(outcome, entries)
         for code, answer in answers.items():
             self.note_generation(code, answer.generation)
-        self.on_change()
+        if any(each.next_try_at is not None for each in hearings):
+            self.on_change()
 
     def again(self, question: Question, other: Question, code: str) -> None:
         """Commit that a province has refused the question's epoch, and is about to be asked in the other one."""
@@ -235,7 +235,8 @@ class CaseBook:
     def note_generation(self, province: str, generation: int | None) -> None:
         """Take note of which registry a province answers from; a change lets open cases ask it again, bit by bit."""
         now = self._now()
-        if generation is None or self._noted.get(province) == (generation, f"{now:%Y-%m-%d %H:%M}"):
+        minute = int(now.timestamp() // 60)
+        if generation is None or self._noted.get(province) == (generation, minute):
             return  # looked for already in this minute
         with self._lock:
             waiting = self._cases.waiting_for_news_of(
@@ -247,7 +248,7 @@ class CaseBook:
                 for place, question_id in enumerate(waiting)
             ]
             self._cases.renew(province, tries, now, now + self.ask_again_for)
-            self._noted[province] = (generation, f"{now:%Y-%m-%d %H:%M}")
+            self._noted[province] = (generation, minute)
         if tries:
             _log.info("registry_changed", province=province, asked_again=len(tries))
             self.on_change()

@@ -6,7 +6,7 @@ those of `pulang find --json`: they stay.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
@@ -133,7 +133,18 @@ _KINDS: Final[tuple[type[Finding], ...]] = (Accepted, Warned, Heard, Concluded, 
 
 def as_json(finding: Finding) -> dict[str, Any]:
     """Return the JSON object of an event; its kind stands under `event`."""
-    return {"event": finding.event, **asdict(finding)}
+    return {"event": finding.event, **_members(finding)}
+
+
+def _members(value: Finding | Find) -> dict[str, Any]:
+    """Return a value's fields by name, those inside it too. `asdict` would copy every number and word, each alone."""
+    return {name: _plain(getattr(value, name)) for name in value.__slots__}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_members(each) if isinstance(each, (Heard, Find)) else each for each in value]
+    return value
 
 
 def from_json(document: dict[str, Any]) -> Finding:

@@ -8,6 +8,7 @@ exempt: its caseworkers have the registry itself before them, and the audit has 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from datetime import timedelta
 from threading import Lock
@@ -25,7 +26,7 @@ from node.store import Admission, Admitted, AuditEntry, Claim, Direction, Reply,
 from node.sweep import Seen, Sketcher, is_strong, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from matching.question import Evidence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from node.sweep import Alarm
 
 LEASE: Final = timedelta(seconds=MAX_DEADLINE_S)  # nobody waits longer for an answer: whoever computed it is gone
+MAX_NUMBER: Final = 2**63
 ALARM: Final = "sweep_alarm"  # the audit's outcome of a question that completed a pattern
 
 _log = structlog.get_logger(__name__)
@@ -118,8 +120,7 @@ class Guard:
         A failure is logged and costs no answer: the next question is judged again.
         """
         try:
-            alarms = judge(self._rings.of(caller))
-            for alarm in alarms:
+            for alarm in judge(self._rings.of(caller)):
                 self._hold_back(caller, question, alarm)
         except StoreError as error:
             _log.error("sweep_not_judged", peer=caller, reason=str(error))
@@ -154,23 +155,40 @@ def load_guard_key(home: NodeHome) -> bytes:
     return load_local_key(home.guard_secret, lost="questions asked before count as new ones")
 
 
+@dataclass(slots=True)
+class _Ring:
+    """One peer's remembered questions, oldest first, and their numbers in the store."""
+
+    numbers: list[int] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+
+    def add(self, sightings: Sequence[Sighting]) -> None:
+        for each in sightings:
+            assert each.number is not None
+            self.numbers.append(each.number)
+            self.seen.append(Seen(each.at, each.operator_pseudonym, each.case_reference, each.found, each.sketch))
+
+    def forget_before(self, first: int) -> None:
+        place = bisect_left(self.numbers, first)
+        del self.numbers[:place], self.seen[:place]
+
+
 class _Rings:
     """What the monitor remembers of each peer, read from the store once and then only as far as it has grown."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = Lock()
-        self._known: dict[str, list[Sighting]] = {}
+        self._known: dict[str, _Ring] = {}
 
     def of(self, peer: str) -> list[Seen]:
         """Return a peer's questions, oldest first; those of other processes, and a person's release, included."""
         with self._lock:
-            known = self._known.get(peer, [])
-            first, count = self._store.sightings_extent(peer)
-            known = [each for each in known if each.number is not None and each.number >= first]
-            newest = known[-1].number if known else None
-            known += self._store.sightings(peer, newest or 0)
-            if len(known) != count:  # a person released somebody, or another process added one just now
-                known = list(self._store.sightings(peer))
-            self._known[peer] = known
-            return [Seen(s.at, s.operator_pseudonym, s.case_reference, s.found, s.sketch) for s in known]
+            ring = self._known.setdefault(peer, _Ring())
+            first, count, fresh = self._store.sightings_since(peer, ring.numbers[-1] if ring.numbers else 0)
+            ring.forget_before(first if count else MAX_NUMBER)
+            ring.add(fresh)
+            if len(ring.numbers) != count:  # a person released somebody: what is missing lies in the middle
+                ring = self._known[peer] = _Ring()
+                ring.add(self._store.sightings_since(peer, 0)[2])
+            return list(ring.seen)

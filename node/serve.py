@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from node.runtime import NodeRuntime
 
 RENEW_EVERY_S: Final = 20.0  # how soon a tainted intermediate or a new root is acted on
+FORGET_EVERY_S: Final = 60.0
 PROBE_EVERY_S: Final = 2.0  # also how soon an idle node opens a newly published generation
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +78,8 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         stack.push_async_callback(changeover.close)
         renewing = asyncio.create_task(keep_renewed(runtime, stopping))
         stack.push_async_callback(_ended, renewing, stopping)
+        forgetting = asyncio.create_task(keep_forgetting(runtime, stopping))
+        stack.push_async_callback(_ended, forgetting, stopping)
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
@@ -127,6 +130,18 @@ async def keep_renewed(runtime: NodeRuntime, stopping: asyncio.Event) -> None:
         except Exception as error:  # noqa: BLE001 - a bug here must not end what keeps the node alive
             log_bug(error)
         await _wait(stopping, RENEW_EVERY_S)
+
+
+async def keep_forgetting(runtime: NodeRuntime, stopping: asyncio.Event) -> None:
+    """Let the store forget what is past its time, every minute until `stopping`."""
+    while not stopping.is_set():
+        try:
+            await asyncio.to_thread(runtime.store.forget, runtime.now())
+        except NodeError as error:
+            _log.error("not_forgotten", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a bug here must not end what keeps the node alive
+            log_bug(error)
+        await _wait(stopping, FORGET_EVERY_S)
 
 
 def _renew(runtime: NodeRuntime, jitter: float) -> bool:

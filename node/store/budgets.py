@@ -10,7 +10,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -20,11 +20,12 @@ from node.store.records import Admission, Admitted, Sighting, Spending, Throttle
 from node.store.tables import askers, contents, nonces, sightings, spendings, throttles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import BindParameter, Connection
 
-    from node.budget import Budgets
+    from node.budget import Budget, Budgets
     from node.store.records import Claim, Reply
 
 REPLY_KEPT: Final = timedelta(minutes=15)  # the same bytes are refused by their age after 300 s: no use beyond
@@ -33,12 +34,77 @@ CONTENT_KEPT: Final = timedelta(days=90)  # a client who has not been found by t
 DAYS_KEPT: Final = 2 * MONTH_DAYS
 SIGHTINGS_KEPT: Final = 600  # per peer; more than a month's budget of new questions
 
+# Statements of every question's way are made once: making one costs several times what the database does for it.
+_PEER: Final[BindParameter[Any]] = bindparam("peer")
+_KNOWN: Final = select(nonces).where(nonces.c.peer == _PEER, nonces.c.nonce == bindparam("nonce"))
+_ASKED_BEFORE: Final = select(contents.c.asked_at).where(
+    contents.c.peer == _PEER, contents.c.content == bindparam("content")
+)
+_HELD: Final = select(throttles).where(throttles.c.released_at.is_(None)).order_by(throttles.c.number)
+_HELD_OF: Final = _HELD.where(throttles.c.peer == _PEER)
+_SPENT: Final = select(spendings.c.scope, spendings.c.day, spendings.c.used).where(
+    spendings.c.peer == _PEER,
+    or_(
+        and_(spendings.c.scope == Scope.PEER.value, spendings.c.holder == ""),
+        and_(spendings.c.scope == Scope.REPEAT.value, spendings.c.holder == ""),
+        and_(spendings.c.scope == Scope.OPERATOR.value, spendings.c.holder == bindparam("operator")),
+        and_(spendings.c.scope == Scope.CASE.value, spendings.c.holder == bindparam("case")),
+    ),
+)
+_LOCK_ASKER: Final = select(askers.c.peer).where(askers.c.peer == _PEER).with_for_update()
+_CLAIM: Final = insert(nonces)
+_CLAIM_AGAIN: Final = (
+    update(nonces)
+    .where(nonces.c.peer == bindparam("of_peer"), nonces.c.nonce == bindparam("of_nonce"))
+    .values(lease_until=bindparam("lease_until"))
+)
+_KEEP_REPLY: Final = (
+    update(nonces)
+    .where(nonces.c.peer == bindparam("of_peer"), nonces.c.nonce == bindparam("of_nonce"))
+    .values(reply=bindparam("reply"))
+)
+_SEE: Final = insert(sightings)
+_mine = sightings.c.peer == _PEER
+_FORGET_SIGHTINGS: Final = delete(sightings).where(
+    _mine,
+    sightings.c.number
+    <= select(sightings.c.number)
+    .where(_mine)
+    .order_by(sightings.c.number.desc())
+    .limit(1)
+    .offset(SIGHTINGS_KEPT)
+    .scalar_subquery(),
+)
+_EXTENT: Final = select(func.coalesce(func.min(sightings.c.number), 0), func.count()).where(_mine)
+_SIGHTINGS: Final = select(sightings).where(_mine, sightings.c.number > bindparam("since")).order_by(sightings.c.number)
+# By dialect's name: the two spell "unless it is there" alike, and SQLAlchemy's core has no common word for it.
+_UPSERTS: Final = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
+
+
+def _ask_first(upsert: Any) -> Any:
+    return upsert(askers).on_conflict_do_nothing()
+
+
+def _debit_one(upsert: Any) -> Any:
+    row = upsert(spendings)
+    used = spendings.c.used + 1
+    return row.on_conflict_do_update(index_elements=["peer", "scope", "holder", "day"], set_={"used": used})
+
+
+def _ask_again(upsert: Any) -> Any:
+    row = upsert(contents)
+    return row.on_conflict_do_update(index_elements=["peer", "content"], set_={"asked_at": row.excluded.asked_at})
+
+
+_MEET: Final = {name: _ask_first(upsert) for name, upsert in _UPSERTS.items()}
+_DEBIT: Final = {name: _debit_one(upsert) for name, upsert in _UPSERTS.items()}
+_REMEMBER: Final = {name: _ask_again(upsert) for name, upsert in _UPSERTS.items()}
+
 
 def admit(connection: Connection, claim: Claim, budgets: Budgets) -> Admitted:
     """Decide about a claim and debit it. Raises QueryBudgetError when a budget is used up; then nothing is written."""
     lock(connection, claim.peer)
-    mine = (nonces.c.peer == claim.peer) & (nonces.c.nonce == claim.nonce)
-    known = connection.execute(select(nonces).where(mine)).one_or_none()
+    known = connection.execute(_KNOWN, {"peer": claim.peer, "nonce": claim.nonce}).first()
     if known is not None:
         if known.request_sha256 != claim.request_sha256:
             return Admitted(Admission.NONCE_REUSED)
@@ -46,30 +112,34 @@ def admit(connection: Connection, claim: Claim, budgets: Budgets) -> Admitted:
             return Admitted(Admission.ANSWERED, known.reply)
         if known.lease_until > claim.at:
             return Admitted(Admission.IN_PROGRESS)
-        connection.execute(update(nonces).where(mine).values(lease_until=claim.lease_until))
+        mine = {"of_peer": claim.peer, "of_nonce": claim.nonce}
+        connection.execute(_CLAIM_AGAIN, {**mine, "lease_until": claim.lease_until})
         return Admitted(Admission.AGAIN)
     repeat = _is_repeat(connection, claim)
     throttled = False
     if repeat:
-        _debit(connection, claim, Scope.REPEAT, "", budgets)
+        _debit(connection, claim, {Scope.REPEAT: budgets.of(Scope.REPEAT)})
     else:
         held = [each for each in active_throttles(connection, claim.peer) if _holds(each, claim)]
         throttled = bool(held)
         whole = any(each.operator_pseudonym is None for each in held)
-        operator = claim.operator_pseudonym.hex()
-        _debit(connection, claim, Scope.PEER, "", budgets, throttled=whole)
-        _debit(connection, claim, Scope.OPERATOR, operator, budgets, throttled=throttled)
-        _debit(connection, claim, Scope.CASE, claim.case_reference, budgets)
+        debits = {
+            Scope.PEER: budgets.of(Scope.PEER, throttled=whole),
+            Scope.OPERATOR: budgets.of(Scope.OPERATOR, throttled=throttled),
+            Scope.CASE: budgets.of(Scope.CASE),
+        }
+        _debit(connection, claim, debits)
     _remember(connection, claim)
-    _forget(connection, claim)
     return Admitted(Admission.REPEAT if repeat else Admission.FRESH, throttled=throttled)
 
 
 def keep_reply(connection: Connection, reply: Reply, at: datetime) -> None:
     """Keep a question's sealed answer; without one, let the same bytes be tried again at once."""
-    mine = (nonces.c.peer == reply.peer) & (nonces.c.nonce == reply.nonce)
-    values: dict[str, Any] = {"lease_until": at} if reply.sealed is None else {"reply": reply.sealed}
-    connection.execute(update(nonces).where(mine).values(**values))
+    mine = {"of_peer": reply.peer, "of_nonce": reply.nonce}
+    if reply.sealed is None:
+        connection.execute(_CLAIM_AGAIN, {**mine, "lease_until": at})
+    else:
+        connection.execute(_KEEP_REPLY, {**mine, "reply": reply.sealed})
 
 
 def lock(connection: Connection, peer: str) -> None:
@@ -78,8 +148,10 @@ def lock(connection: Connection, peer: str) -> None:
     The audit log first: it is written in the same transactions, and two orders of locks would wait for each other.
     """
     log.hold(connection)
-    connection.execute(_insert(connection, askers).values(peer=peer).on_conflict_do_nothing())
-    connection.execute(select(askers.c.peer).where(askers.c.peer == peer).with_for_update())
+    dialect = connection.dialect.name
+    connection.execute(_MEET[dialect], {"peer": peer})
+    if dialect == "postgresql":
+        connection.execute(_LOCK_ASKER, {"peer": peer})
 
 
 def spent(connection: Connection, peer: str | None = None) -> list[Spending]:
@@ -108,44 +180,27 @@ def give_back(connection: Connection, peer: str, scope: str | None, holder: str 
 
 def remember_sighting(connection: Connection, sighting: Sighting) -> None:
     """Add to a peer's ring; the oldest fall out of it."""
-    connection.execute(
-        insert(sightings).values(
-            peer=sighting.peer,
-            operator_pseudonym=sighting.operator_pseudonym,
-            case_reference=sighting.case_reference,
-            at=sighting.at,
-            found=sighting.found,
-            sketch=sighting.sketch,
-        )
-    )
-    mine = sightings.c.peer == sighting.peer
-    oldest = (
-        select(sightings.c.number).where(mine).order_by(sightings.c.number.desc()).limit(1).offset(SIGHTINGS_KEPT)
-    ).scalar_subquery()
-    connection.execute(delete(sightings).where(mine & (sightings.c.number <= oldest)))
+    row = {name: getattr(sighting, name) for name in Sighting.__slots__ if name != "number"}
+    connection.execute(_SEE, row)
+    connection.execute(_FORGET_SIGHTINGS, {"peer": sighting.peer})
 
 
 def extent(connection: Connection, peer: str) -> tuple[int, int]:
     """Return the lowest number in a peer's ring (0: none), and how many there are."""
-    query = select(func.coalesce(func.min(sightings.c.number), 0), func.count()).where(sightings.c.peer == peer)
-    first, count = connection.execute(query).one()
+    first, count = connection.execute(_EXTENT, {"peer": peer}).one()
     return int(first), int(count)
 
 
 def sightings_of(connection: Connection, peer: str, since: int) -> list[Sighting]:
     """Return a peer's ring above a number, oldest first."""
-    query = (
-        select(sightings).where((sightings.c.peer == peer) & (sightings.c.number > since)).order_by(sightings.c.number)
-    )
-    return [Sighting(**row) for row in connection.execute(query).mappings()]
+    found = connection.execute(_SIGHTINGS, {"peer": peer, "since": since})
+    return [Sighting(**row) for row in found.mappings()]
 
 
 def active_throttles(connection: Connection, peer: str | None = None) -> list[Throttle]:
     """Return who is held back now, oldest first."""
-    query = select(throttles).where(throttles.c.released_at.is_(None)).order_by(throttles.c.number)
-    if peer is not None:
-        query = query.where(throttles.c.peer == peer)
-    return [Throttle(**row) for row in connection.execute(query).mappings()]
+    found = connection.execute(_HELD) if peer is None else connection.execute(_HELD_OF, {"peer": peer})
+    return [Throttle(**row) for row in found.mappings()]
 
 
 def throttle(connection: Connection, alarm: Throttle) -> bool:
@@ -180,57 +235,63 @@ def release(connection: Connection, peer: str, operator: bytes | None, by: str, 
     return ended
 
 
-def _insert(connection: Connection, table: Table) -> Any:
-    # The two dialects spell "unless it is there" alike, and SQLAlchemy's core has no common word for it.
-    return sqlite_insert(table) if connection.dialect.name == "sqlite" else postgresql_insert(table)
+def forget(connection: Connection, now: datetime) -> None:
+    """Forget what is past its time: kept answers, and nonces, contents and days that no rule looks at any more.
+
+    All but the answers by the newest question, never by the clock alone: one that jumps ahead must not refill a budget.
+    """
+    old = nonces.c.reply.is_not(None) & (nonces.c.claimed_at < now - REPLY_KEPT)
+    connection.execute(update(nonces).where(old).values(reply=None))
+    newest = connection.execute(select(func.max(nonces.c.claimed_at))).scalar_one()
+    if newest is None:
+        return
+    until = min(now, newest)
+    connection.execute(delete(nonces).where(nonces.c.claimed_at < until - NONCE_KEPT))
+    connection.execute(delete(contents).where(contents.c.asked_at < until - CONTENT_KEPT))
+    connection.execute(delete(spendings).where(spendings.c.day < day_of(until) - DAYS_KEPT))
 
 
 def _is_repeat(connection: Connection, claim: Claim) -> bool:
-    asked = select(contents.c.asked_at).where((contents.c.peer == claim.peer) & (contents.c.content == claim.content))
-    at = connection.execute(asked).scalar_one_or_none()
-    return at is not None and at > claim.at - CONTENT_KEPT
+    found = connection.execute(_ASKED_BEFORE, {"peer": claim.peer, "content": claim.content}).first()
+    return found is not None and found.asked_at > claim.at - CONTENT_KEPT
 
 
 def _holds(throttle: Throttle, claim: Claim) -> bool:
     return throttle.operator_pseudonym in (None, claim.operator_pseudonym)
 
 
-def _debit(
-    connection: Connection, claim: Claim, scope: Scope, holder: str, budgets: Budgets, *, throttled: bool = False
-) -> None:
-    mine = (spendings.c.peer == claim.peer) & (spendings.c.scope == scope) & (spendings.c.holder == holder)
-    by_day = {row.day: row.used for row in connection.execute(select(spendings.c.day, spendings.c.used).where(mine))}
-    day = charge(scope, budgets.of(scope, throttled=throttled), by_day, day_of(claim.at))
-    if day in by_day:
-        connection.execute(update(spendings).where(mine & (spendings.c.day == day)).values(used=by_day[day] + 1))
-    else:
-        connection.execute(insert(spendings).values(peer=claim.peer, scope=scope, holder=holder, day=day, used=1))
-        connection.execute(
-            delete(spendings).where((spendings.c.peer == claim.peer) & (spendings.c.day < day - DAYS_KEPT))
-        )
+def _debit(connection: Connection, claim: Claim, debits: Mapping[Scope, Budget]) -> None:
+    """Debit one question in every scope named, or raise and debit none."""
+    operator = claim.operator_pseudonym.hex()
+    holders = {Scope.OPERATOR: operator, Scope.CASE: claim.case_reference}
+    wanted = {"peer": claim.peer, "operator": operator, "case": claim.case_reference}
+    by_day: dict[str, dict[int, int]] = defaultdict(dict)
+    for scope, day, used in connection.execute(_SPENT, wanted):
+        by_day[scope][day] = used
+    today = day_of(claim.at)
+    rows = [
+        {
+            "peer": claim.peer,
+            "scope": scope.value,
+            "holder": holders.get(scope, ""),
+            "day": charge(scope, budget, by_day[scope.value], today),
+            "used": 1,
+        }
+        for scope, budget in debits.items()
+    ]
+    connection.execute(_DEBIT[connection.dialect.name], rows)
 
 
 def _remember(connection: Connection, claim: Claim) -> None:
     connection.execute(
-        insert(nonces).values(
-            peer=claim.peer,
-            nonce=claim.nonce,
-            request_sha256=claim.request_sha256,
-            claimed_at=claim.at,
-            lease_until=claim.lease_until,
-        )
+        _CLAIM,
+        {
+            "peer": claim.peer,
+            "nonce": claim.nonce,
+            "request_sha256": claim.request_sha256,
+            "claimed_at": claim.at,
+            "lease_until": claim.lease_until,
+        },
     )
-    row = _insert(connection, contents).values(peer=claim.peer, content=claim.content, asked_at=claim.at)
-    connection.execute(
-        row.on_conflict_do_update(index_elements=["peer", "content"], set_={"asked_at": row.excluded.asked_at})
-    )
-
-
-def _forget(connection: Connection, claim: Claim) -> None:
-    mine = (nonces.c.peer == claim.peer) & nonces.c.reply.is_not(None)
-    connection.execute(update(nonces).where(mine & (nonces.c.claimed_at < claim.at - REPLY_KEPT)).values(reply=None))
-    for table, column, kept in (
-        (nonces, nonces.c.claimed_at, NONCE_KEPT),
-        (contents, contents.c.asked_at, CONTENT_KEPT),
-    ):
-        connection.execute(delete(table).where((table.c.peer == claim.peer) & (column < claim.at - kept)))
+    row = {"peer": claim.peer, "content": claim.content, "asked_at": claim.at}
+    connection.execute(_REMEMBER[connection.dialect.name], row)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
 from node.store.records import CaseEvent, CaseRecord, ProvinceRecord
 from node.store.tables import case_events, question_provinces, questions
@@ -31,6 +31,31 @@ _OPEN = and_(_Q.closed_at.is_(None), _Q.sealed_request.is_not(None))
 # The one question of a case that a newer one has not taken the place of; asked_at cannot tell: clocks are set back.
 _NEWEST = and_(_Q.ask_until.is_not(None), func.coalesce(_Q.closed_reason, "") != _SUPERSEDED)
 
+# Statements of every question's way are made once: making one costs several times what the database does for it.
+_OLDER: Final = select(_Q.question_id, _Q.closed_at).where(_Q.case_reference == bindparam("case"), _NEWEST)
+_ADD_QUESTION: Final = insert(questions)
+_ADD_PROVINCES: Final = insert(question_provinces)
+_ADD_EVENT: Final = insert(case_events)
+_OF_QUESTION: Final = _Q.question_id == bindparam("of_question")
+_OF_PROVINCE: Final = and_(_ROW.question_id == bindparam("of_question"), _ROW.province == bindparam("of_province"))
+_CONCLUDE: Final = update(questions).where(_OF_QUESTION)
+_HEAR: Final = update(question_provinces).where(_OF_PROVINCE)
+_NOT_SKIPPED: Final = _ROW.province.not_in(bindparam("skip", expanding=True))
+_DUE: Final = (
+    select(_ROW.question_id, _ROW.province)
+    .join(questions)
+    .where(_OPEN, _ROW.next_try_at <= bindparam("now"), _NOT_SKIPPED)
+    .order_by(_ROW.next_try_at)
+    .limit(bindparam("limit"))
+)
+_NEXT_DUE: Final = (
+    select(_ROW.next_try_at)
+    .join(questions)
+    .where(_OPEN, _ROW.next_try_at.is_not(None), _NOT_SKIPPED)
+    .order_by(_ROW.next_try_at)
+    .limit(1)
+)
+
 
 class Cases:
     """The stored questions. Every method may be called from any thread; what it wrote is durable when it returns."""
@@ -45,27 +70,14 @@ class Cases:
 
     def due(self, now: datetime, *, skip: Collection[str], limit: int) -> tuple[tuple[bytes, str], ...]:
         """Return (question, province) of tries whose time has come, the longest waiting first; none of `skip`."""
-        wanted = (
-            select(_ROW.question_id, _ROW.province)
-            .join(questions)
-            .where(_OPEN, _ROW.next_try_at <= now, _ROW.province.not_in(list(skip)))
-            .order_by(_ROW.next_try_at)
-            .limit(limit)
-        )
+        wanted = {"now": now, "skip": list(skip), "limit": limit}
         with self._read() as connection:
-            return tuple((row.question_id, row.province) for row in connection.execute(wanted))
+            return tuple((row.question_id, row.province) for row in connection.execute(_DUE, wanted))
 
     def next_due(self, *, skip: Collection[str]) -> datetime | None:
         """Return when the next try is due, None when nothing waits."""
-        wanted = (
-            select(_ROW.next_try_at)
-            .join(questions)
-            .where(_OPEN, _ROW.next_try_at.is_not(None), _ROW.province.not_in(list(skip)))
-            .order_by(_ROW.next_try_at)
-            .limit(1)
-        )
         with self._read() as connection:
-            due: datetime | None = connection.execute(wanted).scalar_one_or_none()
+            due: datetime | None = connection.execute(_NEXT_DUE, {"skip": list(skip)}).scalar_one_or_none()
         return due
 
     def load(self, question_id: bytes) -> tuple[CaseRecord, tuple[ProvinceRecord, ...]]:
@@ -227,8 +239,7 @@ class Cases:
 
 def add_question(connection: Connection, question: QuestionRecord) -> None:
     """Add a question with the first attempt at each province; an older one of the same case is not asked again."""
-    older = select(_Q.question_id, _Q.closed_at).where(_Q.case_reference == question.case_reference, _NEWEST)
-    for row in connection.execute(older).all():
+    for row in connection.execute(_OLDER, {"case": question.case_reference}).all():
         connection.execute(
             update(questions)
             .where(_Q.question_id == row.question_id)
@@ -237,19 +248,22 @@ def add_question(connection: Connection, question: QuestionRecord) -> None:
         if row.closed_at is None:
             _event(connection, row.question_id, question.at, "closed", detail=_SUPERSEDED)
     connection.execute(
-        insert(questions).values(
-            question_id=question.question_id,
-            case_reference=question.case_reference,
-            asked_at=question.at,
-            sealed_request=question.sealed_request,
-            ask_until=question.ask_until,
-        )
+        _ADD_QUESTION,
+        {
+            "question_id": question.question_id,
+            "case_reference": question.case_reference,
+            "asked_at": question.at,
+            "sealed_request": question.sealed_request,
+            "ask_until": question.ask_until,
+        },
     )
-    for attempt in question.attempts:
+    if question.attempts:
         connection.execute(
-            insert(question_provinces).values(
-                question_id=question.question_id, province=attempt.province, attempts=1, **_sent(attempt)
-            )
+            _ADD_PROVINCES,
+            [
+                {"question_id": question.question_id, "province": each.province, "attempts": 1, **_sent(each)}
+                for each in question.attempts
+            ],
         )
 
 
@@ -282,21 +296,19 @@ def conclude_question(connection: Connection, outcome: QuestionOutcome) -> None:
     }
     if outcome.sealed_result is not None:
         values["sealed_result"] = outcome.sealed_result
-    connection.execute(update(questions).where(_Q.question_id == outcome.question_id).values(**values))
+    connection.execute(_CONCLUDE, {"of_question": outcome.question_id, **values})
+    shares = {each.province: {"state": each.state, "probability": each.probability} for each in outcome.provinces}
+    # Of every province at most one update; those with the same columns go to the database together.
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for hearing in outcome.hearings:
-        connection.execute(
-            update(question_provinces)
-            .where(_ROW.question_id == outcome.question_id, _ROW.province == hearing.province)
-            .values(**_heard(hearing, outcome.at))
-        )
-    for share in outcome.provinces:
-        changed = connection.execute(
-            update(question_provinces)
-            .where(_ROW.question_id == outcome.question_id, _ROW.province == share.province)
-            .values(state=share.state, probability=share.probability)
-        )
+        heard = {**_heard(hearing, outcome.at), **shares.pop(hearing.province, {})}
+        alike[tuple(heard)].append({"of_question": outcome.question_id, "of_province": hearing.province, **heard})
+    for rows in alike.values():
+        connection.execute(_HEAR, rows)
+    for province, share in shares.items():
+        changed = connection.execute(_HEAR, {"of_question": outcome.question_id, "of_province": province, **share})
         if not changed.rowcount:
-            connection.execute(insert(question_provinces).values(question_id=outcome.question_id, **asdict(share)))
+            connection.execute(_ADD_PROVINCES, {"question_id": outcome.question_id, "province": province, **share})
     if outcome.event is not None:
         _event(
             connection,
@@ -349,7 +361,7 @@ def _close(connection: Connection, question_id: bytes, reason: str, now: datetim
 
 def _event(connection: Connection, question_id: bytes, at: datetime, kind: str, **more: Any) -> None:
     values = {"question_id": question_id, "at": at, "kind": kind, "seen": True, **more}
-    connection.execute(insert(case_events).values(**values))
+    connection.execute(_ADD_EVENT, values)
 
 
 def _case_columns() -> Select[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from node.leaves import ERASABLE, SALTS_BYTES, commitments, leaf
 from node.merkle import grown
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 KEPT: Final = tuple(name for name in AuditEntry.__slots__ if name not in ERASABLE)
 LOG_LOCK: Final = 0x50554C4F47  # "PULOG": any number of our own
 
+# Made once: making a statement costs several times what the database does for it.
 _SIZES: Final = select(
     select(func.max(audit.c.number)).scalar_subquery(), select(func.max(audit_nodes.c.position)).scalar_subquery()
 )
+_ADD_ROWS: Final = insert(audit)
+_ADD_HALVES: Final = insert(audit_erasable)
+_ADD_NODES: Final = insert(audit_nodes)
+_NODE: Final = select(audit_nodes.c.hash).where(audit_nodes.c.position == bindparam("position"))
 
 
 class LogDamagedError(Exception):
@@ -54,9 +59,9 @@ def append(connection: Connection, entries: Sequence[AuditEntry]) -> list[int]:
         fresh.update(grown(number - 1, leaf(entry, number, committed), read))
         rows.append({**_values(entry, KEPT), "number": number, "commitments": committed})
         halves.append({**_values(entry, ERASABLE), "number": number, "salts": salts})
-    connection.execute(insert(audit), rows)
-    connection.execute(insert(audit_erasable), halves)
-    connection.execute(insert(audit_nodes), [{"position": where, "hash": value} for where, value in fresh.items()])
+    connection.execute(_ADD_ROWS, rows)
+    connection.execute(_ADD_HALVES, halves)
+    connection.execute(_ADD_NODES, [{"position": where, "hash": value} for where, value in fresh.items()])
     return [row["number"] for row in rows]
 
 
@@ -74,11 +79,10 @@ def sizes(connection: Connection) -> tuple[int, int]:
 
 def node(connection: Connection, where: int) -> bytes:
     """Return a stored node of the tree. Raises LogDamagedError when it is not there."""
-    value: bytes | None = connection.execute(
-        select(audit_nodes.c.hash).where(audit_nodes.c.position == where)
-    ).scalar_one_or_none()
-    if value is None:
+    found = connection.execute(_NODE, {"position": where}).first()
+    if found is None:
         raise LogDamagedError(f"the tree has no node {where}")
+    value: bytes = found.hash
     return value
 
 

@@ -10,7 +10,7 @@ import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import case, func, insert, or_, select, update
+from sqlalchemy import bindparam, case, func, insert, or_, select, update
 
 from node.errors import AccessDeniedError, BusyError, ConfigError, QueryBudgetError
 from node.store import tables
@@ -39,6 +39,17 @@ _AUDITED: Final = ("peer", "case_reference", "request_sha256", "question_nonce",
 
 _items = tables.review_items.c
 _events = tables.review_events.c
+# Made once: making a statement costs several times what the database does for it.
+_SAME: Final = ("record_id", "peer", "case_reference", "levels", "state")
+_KNOWN: Final = select(_items.number).where(*(_items[name] == bindparam(name) for name in _SAME)).limit(1)
+_ADD: Final = insert(tables.review_items)
+_LAST_TO_GO: Final = (
+    select(_items.number)
+    .where(_items.state == ReviewState.WAITING.value, _items.peer == bindparam("peer"))
+    .order_by(_items.number.desc())
+    .offset(MAX_WAITING_PER_PEER)
+    .limit(1)
+)
 
 
 def queue(connection: Connection, entry: AuditEntry, handles: Sequence[HandleRecord]) -> None:
@@ -55,10 +66,9 @@ def queue(connection: Connection, entry: AuditEntry, handles: Sequence[HandleRec
             "peer": handle.peer,
             "case_reference": entry.case_reference,
             "levels": facts.levels,
-            "state": ReviewState.WAITING,
+            "state": ReviewState.WAITING.value,
         }
-        known = select(_items.number).where(*(_items[name] == value for name, value in row.items())).limit(1)
-        if connection.execute(known).first() is None:
+        if connection.execute(_KNOWN, row).first() is None:
             row |= {
                 "handle_sha256": hashlib.sha256(handle.handle).digest(),
                 "generation": handle.generation,
@@ -70,16 +80,19 @@ def queue(connection: Connection, entry: AuditEntry, handles: Sequence[HandleRec
                 "groups": facts.groups,
                 "admitted": facts.admitted,
             }
-            connection.execute(insert(tables.review_items), row)
+            connection.execute(_ADD, row)
             _make_room(connection, handle.peer)
-    _forget(connection, _items.answered_at <= entry.at - REVIEW_LIFETIME)
+
+
+def forget(connection: Connection, now: datetime) -> None:
+    """Let items whose time is over forget whom they were about."""
+    _forget(connection, _items.answered_at <= now - REVIEW_LIFETIME)
 
 
 def _make_room(connection: Connection, peer: str) -> None:
-    waiting = (_items.state == ReviewState.WAITING, _items.peer == peer)
-    newest = select(_items.number).where(*waiting).order_by(_items.number.desc()).offset(MAX_WAITING_PER_PEER).limit(1)
-    last_to_go = connection.execute(newest).scalar_one_or_none()
+    last_to_go = connection.execute(_LAST_TO_GO, {"peer": peer}).scalar_one_or_none()
     if last_to_go is not None:
+        waiting = (_items.state == ReviewState.WAITING, _items.peer == peer)
         _forget(connection, _items.number <= last_to_go, *waiting)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-HEAD: Final = "0006"  # newest migration under migrations/versions; a test compares
+HEAD: Final = "0007"  # newest migration under migrations/versions; a test compares
 ADVISORY_LOCK: Final = 0x50554C414E47  # "PULANG": any number of our own
 _LOCK_POLL_S: Final = 0.05
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine, Row, Table
+    from sqlalchemy import Connection, Engine, Row
 
     from node.budget import Budgets
     from node.store.records import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 WAIT_S: Final = 5.0  # a writer waits this long for another; well inside the 60 s a question may take
 INTERRUPTED: Final = "interrupted"  # outcome of a question whose node died while it was being answered
-_FORGET_BATCH: Final = 100  # expired handles removed per answer: twenty times what an answer adds
+_ADD_HANDLES: Final = insert(tables.handles)
 
 
 def open_store(url: str, *, wait_s: float = WAIT_S) -> Store:
@@ -151,13 +151,23 @@ class Store:
         """
         with self._write() as connection:
             log.append(connection, [entry])
-            _append(connection, tables.handles, [_handle_row(handle) for handle in handles])
-            reviews.queue(connection, entry, handles)
+            if handles:  # SQLAlchemy would take an empty list for one row of defaults
+                connection.execute(_ADD_HANDLES, [_handle_row(handle) for handle in handles])
+                reviews.queue(connection, entry, handles)
             if reply is not None:
                 counting.keep_reply(connection, reply, entry.at)
             if sighting is not None:
                 counting.remember_sighting(connection, sighting)
-            _forget_expired(connection, entry.at)
+
+    def forget(self, now: datetime) -> None:
+        """Forget what is past its time: expired handles, kept answers, old nonces, contents, spendings, review items.
+
+        A serving node calls it every minute; apart from answers, which are quicker without.
+        """
+        with self._write() as connection:
+            connection.execute(delete(tables.handles).where(tables.handles.c.expires_at <= now))
+            counting.forget(connection, now)
+            reviews.forget(connection, now)
 
     def spent(self, peer: str | None = None) -> tuple[Spending, ...]:
         """Return what each holder of a budget has asked; of all peers, or of one."""
@@ -171,15 +181,11 @@ class Store:
             log.append(connection, [entry])
             return given
 
-    def sightings(self, peer: str, since: int = 0) -> tuple[Sighting, ...]:
-        """Return what the sweep monitor remembers of a peer, above a number, oldest first."""
+    def sightings_since(self, peer: str, since: int) -> tuple[int, int, tuple[Sighting, ...]]:
+        """Return the lowest number of a peer's sightings, how many there are, and those above `since`, oldest first."""
         with self._read() as connection:
-            return tuple(counting.sightings_of(connection, peer, since))
-
-    def sightings_extent(self, peer: str) -> tuple[int, int]:
-        """Return the lowest number of a peer's sightings (0: none), and how many there are."""
-        with self._read() as connection:
-            return counting.extent(connection, peer)
+            first, count = counting.extent(connection, peer)
+            return first, count, tuple(counting.sightings_of(connection, peer, since))
 
     def throttles(self, peer: str | None = None) -> tuple[Throttle, ...]:
         """Return who is held back now; of all peers, or of one."""
@@ -331,33 +337,15 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino)
 
 
-def _append(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:  # SQLAlchemy would take an empty list for one row of defaults
-        connection.execute(insert(table), rows)
-
-
 def _handle_row(record: HandleRecord) -> dict[str, Any]:
-    row = asdict(record)
-    del row["review"]
-    row["handle_sha256"] = _sha256(row.pop("handle"))
+    row = {name: getattr(record, name) for name in HandleRecord.__slots__ if name not in {"handle", "review"}}
+    row["handle_sha256"] = _sha256(record.handle)
     return row
 
 
 def _handle_record(handle: bytes, row: Row[Any]) -> HandleRecord:
     values = {key: value for key, value in row._mapping.items() if key != "handle_sha256"}  # noqa: SLF001
     return HandleRecord(handle=handle, **values)
-
-
-def _forget_expired(connection: Connection, now: datetime) -> None:
-    # Rows another answer is removing at this moment are skipped: two answers must not wait for each other here.
-    columns = tables.handles.c
-    expired = (
-        select(columns.handle_sha256)
-        .where(columns.expires_at <= now)
-        .limit(_FORGET_BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    connection.execute(delete(tables.handles).where(columns.handle_sha256.in_(expired)))
 
 
 def _sha256(handle: bytes) -> bytes:

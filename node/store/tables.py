@@ -255,6 +255,12 @@ review_items = Table(
     Column("leased_to", LargeBinary(32)),
     Column("leased_until", UtcTime),
     Index("review_items_state", "state", "peer"),
+    Index(
+        "review_items_answered_at",
+        "answered_at",
+        sqlite_where=text("record_id <> ''"),
+        postgresql_where=text("record_id <> ''"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -293,6 +299,13 @@ nonces = Table(
     Column("claimed_at", UtcTime, nullable=False),
     Column("lease_until", UtcTime, nullable=False),
     Column("reply", LargeBinary),  # sealed under a key that only the request's bytes give
+    Index("nonces_claimed_at", "claimed_at"),
+    Index(
+        "nonces_kept",
+        "claimed_at",
+        sqlite_where=text("reply IS NOT NULL"),
+        postgresql_where=text("reply IS NOT NULL"),
+    ),
 )
 
 contents = Table(
@@ -301,6 +314,7 @@ contents = Table(
     Column("peer", String(8), primary_key=True),
     Column("content", LargeBinary(32), primary_key=True),
     Column("asked_at", UtcTime, nullable=False),
+    Index("contents_asked_at", "asked_at"),
 )
 
 sightings = Table(

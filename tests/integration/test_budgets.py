@@ -183,15 +183,27 @@ def test_a_hundred_copies_at_once_are_debited_once(store: Store, url: str) -> No
 def test_kept_answers_are_forgotten_after_a_quarter_of_an_hour(store: Store, url: str) -> None:
     store.admit(claim("a"), Budgets())
     store.record_answer(entry(), reply=Reply("33", claim("a").nonce, b"sealed"))
-    store.admit(claim("b", at=NOW + timedelta(minutes=16)), Budgets())
+    store.forget(NOW + timedelta(minutes=14))
+    assert rows(url, "SELECT count(*) FROM nonces WHERE reply IS NOT NULL") == [(1,)]
+    store.forget(NOW + timedelta(minutes=16))
     assert rows(url, "SELECT count(*) FROM nonces WHERE reply IS NOT NULL") == [(0,)]
-    assert rows(url, "SELECT count(*) FROM nonces") == [(2,)], "their nonces are not"
+    assert rows(url, "SELECT count(*) FROM nonces") == [(1,)], "their nonces are not"
 
 
-def test_old_days_are_forgotten(store: Store, url: str) -> None:
+def test_old_days_nonces_and_contents_are_forgotten_once_newer_ones_have_come(store: Store, url: str) -> None:
+    later = NOW + timedelta(days=100)
     store.admit(claim("a"), Budgets())
-    store.admit(claim("b", at=NOW + timedelta(days=100)), Budgets())
-    assert {day for (day,) in rows(url, "SELECT day FROM spendings")} == {day_of(NOW) + 100}
+    store.admit(claim("b", at=later), Budgets())
+    store.forget(later)
+    assert {day for (day,) in rows(url, "SELECT day FROM spendings")} == {day_of(later)}
+    assert rows(url, "SELECT (SELECT count(*) FROM nonces), (SELECT count(*) FROM contents)") == [(1, 1)]
+
+
+def test_a_clock_that_jumps_ahead_and_back_refills_nothing(store: Store) -> None:
+    assert tries(store, SMALL, [claim(f"a{i}") for i in range(5)]) == 5
+    store.forget(NOW + timedelta(days=4000))
+    assert tries(store, SMALL, [claim("b")]) == 0
+    assert store.admit(claim("a0"), SMALL).admission is Admission.IN_PROGRESS, "its nonce is known as well"
 
 
 def test_a_throttled_operator_gets_a_few_and_others_their_own(store: Store) -> None:

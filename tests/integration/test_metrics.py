@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
@@ -12,7 +13,9 @@ import pytest
 
 from node.errors import BusyError
 from node.metrics import Metrics, serve_metrics
-from tests.federation import JOKO, Federation, Node, crowd, encoded, free_port, header, peers_of
+from node.store import open_store
+from tests.federation import JOKO, Federation, Node, crowd, encoded, free_port, header, now, peers_of, until
+from tests.stores import entry, handle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +47,16 @@ def test_a_running_node_counts_its_calls_and_says_nothing_of_the_client(tmp_path
     assert float(re.findall(r"^pulang_certificate_seconds_left (\S+)$", text, re.MULTILINE)[0]) > 0
     assert set(re.findall(r'probe="(\w+)"', text)) >= {"database", "registry", "certificate", "membership"}
     assert not re.search("joko|soesilo|susilo|kebumen|KBM|siti", text, re.IGNORECASE)
+
+
+def test_a_serving_node_forgets_what_is_past_its_time(tmp_path: Path) -> None:
+    node = Federation(tmp_path).node("33", crowd(50, seed=1))
+    store = open_store(f"sqlite:///{node.home.database}")
+    long_ago = now() - timedelta(days=30)
+    store.record_answer(entry(), [handle(1, expires_at=long_ago)])
+    with node.running():
+        asyncio.run(until(lambda: store.resolve_handle(bytes([1]) * 16, long_ago - timedelta(days=1)) is None))
+    store.close()
 
 
 def test_a_taken_port_is_said() -> None:

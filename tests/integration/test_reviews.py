@@ -256,6 +256,7 @@ def test_an_item_forgets_whom_it_was_about_and_one_that_waited_so_long_is_not_sh
     take(store)
     decide(store, 1, "same")
     ask(store, 3, at=NOW + REVIEW_LIFETIME)
+    store.forget(NOW + REVIEW_LIFETIME)
     assert rows(url, "SELECT record_id, state FROM review_items ORDER BY number") == [
         ("", "same"), ("", "expired"), ("R-3", "waiting"),
     ]  # fmt: skip
