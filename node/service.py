@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -33,7 +32,8 @@ from node.messages import (
 )
 from node.policy import Method, require_allowed
 from node.store import NO_REQUEST, PENDING, Admission, AuditEntry, Direction, HandleRecord, ReviewFacts
-from node.tally import Tally
+from node.tally import MAX_ROWS, Tally
+from node.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 MAX_QUESTIONS_PER_CALLER: Final = 4  # at the same moment; one province's flood leaves room for the others
 MAX_QUESTIONS: Final = 64  # at the same moment, of all callers: bounds the memory that waiting questions hold
 RETRY_AFTER_S: Final = 1.0
+HELD_S: Final = 0.5  # an answer that says no, once a caller has had MAX_ROWS of them within a minute
+MAX_HELD: Final = 64  # such answers of one caller at the same moment: bounds the memory that they take
 HANDLE_LIFETIME: Final = timedelta(days=7)  # a return is begun within days; after that, ask again
 
 NO_REGISTRY: Final = "no registry imported yet"
@@ -139,8 +141,10 @@ class AnsweringService:
         self._now = now
         self._zone = zone
         self._observe = observe
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._threads = Turns(threads, "search")
         self._waiting: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()  # within this minute
+        self._held: Counter[str] = Counter()
         self._tally = Tally()
         self._lock = threading.Lock()
         self.paused: str | None = None
@@ -177,23 +181,48 @@ class AnsweringService:
         if self.paused is not None:
             return _Served(Unavailable(self.paused))  # not audited: nothing was read, and there may be no room to write
         if not self._enter(caller):
-            # Counted, and a row for all of them within a minute: nothing was read, and a flood must not fill the disk.
-            self._tally.add(caller, BUSY)
-            return _Served(Busy(RETRY_AFTER_S))
+            return _Served(await self.turn_away(caller, time_left_s=time_left_s))
         asked_at = time.monotonic()
         patience = _Patience(asked_at, asked_at + time_left_s)
+        asked = _Asked(caller, question, patience, write)
         try:
-            task = self._threads.submit(self._answer_within, _Asked(caller, question, patience, write))
-        except RuntimeError:  # the pool is closed
+            task = self._threads.submit(caller, lambda: self._answer_within(asked))
+        except RuntimeError:  # the threads have ended
             self._leave(caller)
             return _Served(Unavailable(STOPPING))
         task.add_done_callback(lambda _: self._leave(caller))
         try:
-            return await asyncio.wrap_future(task)
+            served = await asyncio.wrap_future(task)
         except _StoppedError:
             raise TimeoutError from None
         finally:
             patience.hung_up = True
+        if served.number is None:
+            await self._hold(caller, time_left_s=patience.expires_at - time.monotonic())
+        return served
+
+    def is_full(self, caller: str) -> bool:
+        """Whether a caller's next question would be told to wait: then it need not even be read."""
+        with self._lock:
+            return self.paused is None and self._is_full(caller)
+
+    async def turn_away(self, caller: str, *, time_left_s: float) -> Busy:
+        """Tell a caller to wait; nothing of its question is read."""
+        # Counted, and a row for all of them within a minute: nothing was read, and a flood must not fill the disk.
+        self._tally.add(caller, BUSY)
+        await self._hold(caller, time_left_s=time_left_s)
+        return Busy(RETRY_AFTER_S)
+
+    async def _hold(self, caller: str, *, time_left_s: float) -> None:
+        """Keep an answer that cost the caller no budget for a moment, when it has had many: it asks that much less."""
+        self._refused[caller] += 1
+        if self._refused[caller] <= MAX_ROWS or self._held[caller] >= MAX_HELD:
+            return
+        self._held[caller] += 1
+        try:
+            await asyncio.sleep(max(0.0, min(HELD_S, time_left_s / 2)))
+        finally:
+            self._held[caller] -= 1
 
     def record_tally(self) -> None:
         """Write the rows of refusals that were counted together; what cannot be written now is kept for the next time.
@@ -201,6 +230,7 @@ class AnsweringService:
         Raises StoreError.
         """
         counted = self._tally.drain()
+        self._refused.clear()
         now = self._now()
         entries = [
             AuditEntry(now, Direction.ANSWERED, caller, Method.ASK, outcome, NO_REQUEST, reason=reason, calls=calls)
@@ -213,8 +243,8 @@ class AnsweringService:
             raise
 
     def close(self) -> None:
-        """End after the searches that are running."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """End after the searches that have been accepted."""
+        self._threads.close()
 
     def _answer_within(self, asked: _Asked) -> _Served:
         caller, question = asked.caller, asked.question
@@ -382,10 +412,13 @@ class AnsweringService:
 
     def _enter(self, caller: str) -> bool:
         with self._lock:
-            if self._waiting[caller] >= MAX_QUESTIONS_PER_CALLER or self._waiting.total() >= MAX_QUESTIONS:
+            if self._is_full(caller):
                 return False
             self._waiting[caller] += 1
             return True
+
+    def _is_full(self, caller: str) -> bool:
+        return self._waiting[caller] >= MAX_QUESTIONS_PER_CALLER or self._waiting.total() >= MAX_QUESTIONS
 
     def _leave(self, caller: str) -> None:
         with self._lock:

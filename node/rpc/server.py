@@ -244,21 +244,18 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
     async def Ask(self, request: exchange_pb2.AskRequest, context: _Context) -> exchange_pb2.AskResponse:  # noqa: ARG002, N802
         """Answer one stage of one question."""
         call, runtime = _call.get(), self._runtime
+        caller = call.member.code
+        if runtime.service.is_full(caller):
+            busy = await runtime.service.turn_away(caller, time_left_s=call.time_left_s)
+            return _message_of(busy, call, runtime, runtime.membership.active_epoch.number)
         question = read_question(request, call.request_sha256, PERSON_SCHEMA, runtime.keyring.keys)
         question = replace(question, reply_key=call.reply_key)
 
         def write(answer: Answer) -> bytes:
-            response = write_answer(
-                answer,
-                schema=PERSON_SCHEMA,
-                epoch=_epoch_of(question, runtime),
-                province=runtime.config.province,
-                request_sha256=call.request_sha256,
-                now=runtime.now(),
-            )
+            response = _message_of(answer, call, runtime, _epoch_of(question, runtime))
             return response.SerializeToString(deterministic=True)
 
-        reply = await runtime.service.reply(call.member.code, question, time_left_s=call.time_left_s, write=write)
+        reply = await runtime.service.reply(caller, question, time_left_s=call.time_left_s, write=write)
         return exchange_pb2.AskResponse.FromString(reply)
 
     async def GetRegistry(  # noqa: N802 - the contract's name
@@ -277,6 +274,18 @@ def _leaf_pem(context: _Context) -> bytes:
     if leaf_pem is None:
         raise TrustError("the caller shows no certificate")
     return leaf_pem
+
+
+def _message_of(answer: Answer, call: _Call, runtime: NodeRuntime, epoch: int) -> exchange_pb2.AskResponse:
+    """Return the message of an answer to a call."""
+    return write_answer(
+        answer,
+        schema=PERSON_SCHEMA,
+        epoch=epoch,
+        province=runtime.config.province,
+        request_sha256=call.request_sha256,
+        now=runtime.now(),
+    )
 
 
 def _epoch_of(question: ReceivedQuestion, runtime: NodeRuntime) -> int:

@@ -19,6 +19,7 @@ from node.messages import Answered, Busy, NeedMore, ReceivedQuestion, RefusalRea
 from node.policy import POLICY, Method
 from node.service import MAX_QUESTIONS_PER_CALLER, NO_AUDIT, STOPPING, AnsweringService
 from node.store import Store, open_store
+from node.tally import MAX_ROWS
 from tests.federation import Federation, crowd, encoded, header, now, outcomes
 
 if TYPE_CHECKING:
@@ -148,6 +149,23 @@ async def test_fifth_question_of_a_caller_waits_its_turn_and_a_turn_comes_back(
         other.execute("ROLLBACK")
     assert {type(answer) for answer in await asyncio.gather(*asked)} == {Answered}
     assert isinstance(await service.answer("33", question(node), time_left_s=20), Answered)
+
+
+async def test_who_goes_on_after_sixty_refusals_a_minute_is_held_and_nobody_else(
+    node: Node, service: AnsweringService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Refused(RefusalReason.MALFORMED, "nonce: must be 16 bytes")
+    broken = ReceivedQuestion(bytes(32), None, None, refused)
+    for _ in range(MAX_ROWS):
+        assert await service.answer("33", broken, time_left_s=20) == refused
+    monkeypatch.setattr("node.service.HELD_S", 3600.0)
+    held = asyncio.create_task(service.answer("33", broken, time_left_s=7200))
+    assert await service.answer("36", broken, time_left_s=20) == refused
+    assert isinstance(await service.answer("33", question(node), time_left_s=20), Answered), "a question is no refusal"
+    service.record_tally()
+    assert await service.answer("33", broken, time_left_s=20) == refused, "another minute"
+    assert not held.done()
+    held.cancel()
 
 
 async def test_nothing_is_answered_once_the_database_is_gone(

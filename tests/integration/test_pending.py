@@ -138,8 +138,9 @@ async def test_a_bug_inside_the_search_leaves_an_outcome(
 
 
 async def test_a_flood_of_refusals_is_counted_in_few_rows_and_none_is_lost(
-    service: AnsweringService, store: Store
+    service: AnsweringService, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(service_module, "HELD_S", 0.0)
     flood = MAX_ROWS + 40
     for _ in range(flood):
         assert await service.answer("33", ReceivedQuestion(bytes(32), None, None, REFUSED), time_left_s=20) == REFUSED

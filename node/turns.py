@@ -1,0 +1,86 @@
+"""A few threads that callers share in turn: who asks much waits for itself, and not others for it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict, deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Result = TypeVar("_Result")
+
+
+class Turns:
+    """Runs work on `threads` threads, one piece per caller in turn; of two and more, a caller never has all of them."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._most = max(1, threads - 1)  # of one caller: the next one need not wait until its pieces are done
+        self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # whose turn it is stands first
+        self._running: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, caller: str, work: Callable[[], _Result]) -> Future[_Result]:
+        """Have a caller's work done when it is its turn. Raises RuntimeError after `close`."""
+        future: Future[_Result] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - it is whoever waits for it that must learn it
+                future.set_exception(error)
+
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("closed")
+            self._waiting.setdefault(caller, deque()).append(run)
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Do what was handed in, then end. Returns when the last thread has ended."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            caller, run = taken
+            try:
+                run()
+            finally:
+                del run, taken  # or an idle thread would hold the last question and its answer
+                with self._changed:
+                    self._running[caller] -= 1
+                    self._changed.notify_all()
+
+    def _take(self) -> tuple[str, Callable[[], None]] | None:
+        """Wait for work and take it; None when there is no more and will be none."""
+        with self._changed:
+            while True:
+                caller = next((each for each in self._waiting if self._running[each] < self._most), None)
+                if caller is not None:
+                    break
+                if self._closed and not self._waiting:
+                    return None
+                self._changed.wait()
+            pieces = self._waiting[caller]
+            run = pieces.popleft()
+            if pieces:
+                self._waiting.move_to_end(caller)
+            else:
+                del self._waiting[caller]
+            self._running[caller] += 1
+            return caller, run
