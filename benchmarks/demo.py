@@ -392,8 +392,11 @@ def _command(folder: DemoFolder, code: str, *arguments: str) -> None:
 
 
 @contextmanager
-def serving(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> Iterator[None]:
-    """Run every node as a process of its own; stop them all at the end. Raises PeerUnreachableError when one fails."""
+def serving(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> Iterator[Mapping[str, int]]:
+    """Run every node as a process of its own and yield their ids by province; stop them all at the end.
+
+    Raises PeerUnreachableError when one fails.
+    """
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with ExitStack() as stack:
         stack.callback(lambda: _stop(processes.values()))
@@ -408,7 +411,7 @@ def serving(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> Iterator[
                 stderr=log,
             )
         _wait_until_ready(folder, processes, progress)
-        yield
+        yield {code: process.pid for code, process in processes.items()}
 
 
 def _wait_until_ready(folder: DemoFolder, processes: Mapping[str, subprocess.Popen[bytes]], progress: Progress) -> None:

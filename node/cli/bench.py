@@ -18,6 +18,7 @@ from node.cli.bench_ablate import ablate
 from node.cli.bench_audit import audit_command
 from node.cli.bench_fuzz import fuzz_command
 from node.cli.bench_leakage import leakage
+from node.cli.bench_load import load_command
 from node.cli.bench_match import match
 from node.cli.bench_peers import peers
 from node.cli.bench_sweep import sweep
@@ -43,6 +44,7 @@ bench.add_command(ablate)
 bench.add_command(audit_command)
 bench.add_command(fuzz_command)
 bench.add_command(leakage)
+bench.add_command(load_command)
 bench.add_command(match)
 bench.add_command(peers)
 bench.add_command(sweep)
