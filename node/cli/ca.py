@@ -14,7 +14,7 @@ from node.deadlines import Life, of_issuer
 from node.errors import EXIT_CONFIG, EXIT_DENIED, EXIT_OK, EXIT_RENEW
 from node.files import PUBLIC, check_free, read_file, write_atomic
 from node.pki.authority import DEFAULT_INTERMEDIATE_DAYS, Authority
-from node.pki.credentials import fingerprint
+from node.pki.credentials import adopt_roots, fingerprint, roots_path
 from node.pki.intermediate import ProvinceAuthority
 from node.pki.register import Reason, revocation_json
 from node.pki.request import MAX_REQUEST_BYTES
@@ -90,6 +90,8 @@ def issue(authority: Authority, request_file: Path, province: str, out: Path, da
 def install(home: NodeHome, certificate: Path, root: Path | None) -> None:
     """Check CERTIFICATE against the waiting key, the province and the root, and take it in."""
     authority = ProvinceAuthority(home)
+    if (membership := listed(home)) is not None and roots_path(home).exists():
+        adopt_roots(home, membership.roots)  # a root that was just published: the running node would be 20 s later
     authority.install(
         read_file(certificate, limit=MAX_CHAIN_PEM_BYTES),
         _now(),

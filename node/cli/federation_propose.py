@@ -164,16 +164,16 @@ def roots(add: tuple[Path, ...], gone: tuple[Path, ...]) -> Change:
 
 @_verb()
 @click.option(
-    "--from", "file", type=FILE, metavar="FILE", help="What `pulang cert revoke` or `pulang ca revoke` has written."
+    "--from", "entry", type=FILE, metavar="FILE", help="What `pulang cert revoke` or `pulang ca revoke` has written."
 )
 @click.option("--issuer-key", metavar="HEX", help="Without a file: SHA-256 of the issuer's public key.")
 @click.option("--serial", metavar="HEX", help="Without a file: the certificate's serial number.")
 @click.option("--reason", metavar="WORD", help="Without a file: such as key_compromise or superseded.")
-def revoke(file: Path | None, issuer_key: str | None, serial: str | None, reason: str | None) -> Change:
+def revoke(entry: Path | None, issuer_key: str | None, serial: str | None, reason: str | None) -> Change:
     """Revoke one certificate, leaf or intermediate, whatever its dates say."""
-    if file is not None and not (issuer_key or serial or reason):
-        revocation = read_revocation(read_file(file, limit=MAX_REVOCATION_BYTES))
-    elif file is None and issuer_key and serial and reason:
+    if entry is not None and not (issuer_key or serial or reason):
+        revocation = read_revocation(read_file(entry, limit=MAX_REVOCATION_BYTES))
+    elif entry is None and issuer_key and serial and reason:
         revocation = make_revocation(issuer_key, serial, reason, datetime.now(UTC))
     else:
         raise click.UsageError("give --from FILE, or --issuer-key, --serial and --reason")

@@ -183,7 +183,10 @@ class Authority:
         """
         now = now.replace(microsecond=0)
         if not 1 <= days <= MAX_INTERMEDIATE_DAYS:
-            raise ConfigError(f"an intermediate is issued for 1 to {MAX_INTERMEDIATE_DAYS} days, not {days}")
+            raise ConfigError(
+                f"an intermediate is issued for 1 to {MAX_INTERMEDIATE_DAYS} days, not {days}",
+                hint="ask for others by --days; a longer life would outlast those who know how to roll it",
+            )
         identity = _identity(self.federation, province)
         key = requested_key(request_pem, identity)
         with only_writer(self.folder):

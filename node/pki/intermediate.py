@@ -183,7 +183,10 @@ class ProvinceAuthority:
         Raises ConfigError (not a request), TrustError (with the reason) or StoreError (register).
         """
         if not 1 <= days <= MAX_LEAF_DAYS:
-            raise ConfigError(f"a certificate is issued for 1 to {MAX_LEAF_DAYS} days, not {days}")
+            raise ConfigError(
+                f"a certificate is issued for 1 to {MAX_LEAF_DAYS} days, not {days}",
+                hint="ask for others by --days; a node that has its intermediate renews by itself",
+            )
         key = requested_key(request_pem, self.identity)
         with only_writer(self._existing()):
             return self.sign(key, now.replace(microsecond=0) + timedelta(days=days), now)

@@ -8,9 +8,12 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from node.cli.main import main
 from node.files import write_atomic
+from node.pki.identity import Identity
+from tests.pki_world import request_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,6 +167,52 @@ def test_no_output_file_is_overwritten_and_nothing_is_registered_for_it(founded:
     founded.refused("ca prepare --home n35 --discard --out 35.csr", 78, r"35\.csr exists already")
 
 
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        (rsa.generate_private_key(public_exponent=65537, key_size=1024), "not of the kind P-256"),
+        (rsa.generate_private_key(public_exponent=65537, key_size=4096), "not of the kind P-256"),
+        (ec.generate_private_key(ec.SECP192R1()), "not of the kind P-256"),
+        (ec.generate_private_key(ec.SECP384R1()), "not of the kind P-256"),
+    ],
+    ids=["rsa-1024", "rsa-4096", "p-192", "p-384"],
+)
+def test_a_request_with_a_weak_or_another_kind_of_key_is_refused(founded: Shell, key: object, why: str) -> None:
+    (founded.folder / "35.csr").write_bytes(request_for(Identity("fkd-mpu", "35"), key=key))
+    founded.refused(ISSUE, 77, why)
+    assert not (founded.folder / "35.crt").exists()
+
+
+def test_a_reused_key_is_refused_for_another_intermediate_and_for_another_leaf(founded: Shell) -> None:
+    for line in (ISSUE, INSTALL, ACTIVATE):
+        founded.ok(line)
+    founded.ok("node init --home served --province 35")
+    founded.ok("cert request --home served --out served.csr")
+    founded.ok("cert issue --home n35 served.csr --out served.crt")
+    founded.ok("ca prepare --authority authority")
+    founded.ok("ca activate --authority authority")
+    founded.refused(ISSUE.replace("35.crt", "again.crt"), 77, "the request's key is in the register already")
+    founded.ok("ca prepare --home n35 --out 2.csr")
+    founded.ok("ca issue --authority authority --province 35 2.csr --out 2.crt")
+    founded.ok("ca taint --authority authority")
+    (founded.folder / "n35" / "pki" / "root.pem").write_bytes((founded.folder / "authority" / "root.pem").read_bytes())
+    founded.ok("ca install --home n35 2.crt")
+    founded.ok(ACTIVATE)
+    founded.refused("cert issue --home n35 served.csr --out again.crt", 77, "the request's key is in the register")
+
+
+def test_nothing_is_issued_beyond_its_issuers_life(founded: Shell) -> None:
+    founded.refused(f"{ISSUE} --days 732", 78, "issued for 1 to 731 days, not 732")
+    founded.ok(f"{ISSUE} --days 30")
+    founded.ok(INSTALL)
+    founded.ok(ACTIVATE)
+    founded.ok("node init --home served --province 35")
+    founded.ok("cert request --home served --out served.csr")
+    founded.refused("cert issue --home n35 served.csr --out served.crt --days 60", 77, "would outlive its issuer")
+    founded.refused("cert issue --home n35 served.csr --out served.crt --days 91", 78, "issued for 1 to 90 days")
+    assert not (founded.folder / "n35" / "ca" / "issued.jsonl").exists()  # nothing was even registered
+
+
 def test_garbage_instead_of_a_request_is_refused(founded: Shell) -> None:
     (founded.folder / "35.csr").write_bytes(b"\x00\xff garbage")
     founded.refused(ISSUE, 78, "not a whole PEM certificate request")
@@ -271,6 +320,21 @@ def test_a_root_rolls_by_the_verbs_and_cuts_nobody_off_unasked(founded: Shell) -
     assert not (founded.folder / "authority" / "roots" / "1.key").exists()
 
 
+def test_an_intermediate_under_a_root_that_was_just_published_is_taken_in(signed: Shell) -> None:
+    for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
+        signed.ok(line)
+    signed.ok(join_line(signed))
+    signed.ok("ca prepare --authority authority")
+    signed.ok("ca activate --authority authority")
+    signed.ok("ca prepare --home n35 --out 2.csr")
+    signed.ok("ca issue --authority authority --province 35 2.csr --out 2.crt")
+    signed.refused("ca install --home n35 2.crt", 77, "not issued by this federation's root")
+    signed.ok(f"{PROPOSE} roots --repository repository --proposal both --add authority/root.pem")
+    sign_and_publish(signed, "both")
+    signed.ok("federation join --home n35 --repository repository")
+    signed.ok("ca install --home n35 2.crt")
+
+
 def test_a_leaf_is_taken_back_and_the_node_gets_another(founded: Shell) -> None:
     for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
         founded.ok(line)
@@ -282,6 +346,25 @@ def test_a_leaf_is_taken_back_and_the_node_gets_another(founded: Shell) -> None:
     founded.refused("cert revoke --home n35 --serial 1234", 78, "no certificate in .* has this serial number")
     founded.ok(RENEW)
     assert json.loads(founded.ok("cert status --home n35 --json"))["serial"] != serial
+
+
+def test_a_revocation_travels_as_its_file_and_signers_see_whose_it_is(signed: Shell) -> None:
+    for line in (ISSUE, INSTALL, ACTIVATE, RENEW):
+        signed.ok(line)
+    signed.ok(f"{PROPOSE} change --repository repository --proposal it --province 35 --add-intermediate 35.crt")
+    sign_and_publish(signed, "it")
+    signed.ok(join_line(signed))
+    serial = json.loads(signed.ok("cert status --home n35 --json"))["serial"]
+    signed.ok(f"cert revoke --home n35 --serial {serial} --reason key_compromise --out gone")
+    shown = signed.ok(f"{PROPOSE} revoke --repository repository --proposal out --from gone")
+    assert f"+ revoked certificate {serial}, a node's of province 35: key_compromise" in shown
+    sign_and_publish(signed, "out")
+    signed.ok("federation join --home n35 --repository repository")
+    assert signed.run("cert status --home n35").code == 77
+    both = f"{PROPOSE} revoke --repository repository --proposal more --from gone --serial 1f"
+    assert signed.run(both).code == signed.run(both.partition(" --from")[0]).code == 2
+    (signed.folder / "gone").write_text("{}")
+    signed.refused(f"{PROPOSE} revoke --repository repository --proposal more --from gone", 78, "not a revocation")
 
 
 def test_a_renewal_before_its_time_is_done_only_when_forced(founded: Shell) -> None:

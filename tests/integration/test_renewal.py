@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from node.local_client import call_node
 from node.messages import Answered
 from node.pki.credentials import load_credentials
 from node.pki.intermediate import ProvinceAuthority
@@ -63,3 +64,28 @@ async def test_a_running_node_renews_its_leaf_by_itself(federation: Federation) 
         async with peers_of(federation.nodes["35"]) as peers:
             assert await peers.is_serving(node.member, deadline_s=20)
     assert "certificate_renewed" in node.log
+
+
+async def test_credentials_that_cannot_be_loaded_leave_the_last_good_ones_in_use_and_say_so(
+    federation: Federation,
+) -> None:
+    node, asker = federation.nodes["36"], federation.nodes["35"]
+    slot = node.home.pki / "current.pem"
+    sound = slot.read_bytes()
+
+    def problem() -> str | None:
+        probes = call_node(node.home, "readiness")["probes"]
+        return next(
+            (str(each["problem"]) for each in probes if each["name"] == "certificate" and each["problem"]), None
+        )
+
+    try:
+        slot.write_bytes(sound[: len(sound) // 2])
+        async with peers_of(asker) as peers:  # a new connection: what the server shows is the last good one
+            await until(lambda: problem() is not None)
+            assert isinstance(await peers.ask(node.member, encoded(asker), header(), deadline_s=20), Answered)
+        assert f"credentials: {slot}" in str(problem())
+        assert "reload_failed" in node.log
+    finally:
+        slot.write_bytes(sound)
+    await until(lambda: problem() is None)
