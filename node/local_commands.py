@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from node.errors import ConfigError
-from node.readiness import probe
+from node.readiness import describe_generation, probe
 
 if TYPE_CHECKING:
     from node.casebook import CaseBook
@@ -21,7 +21,7 @@ def obey(runtime: NodeRuntime, document: dict[str, Any]) -> dict[str, Any]:
     if document.get("command") == "peers":
         return {"peers": {code: asdict(view) for code, view in runtime.peers.breakers().items()}}
     if document.get("command") == "readiness":
-        return {"probes": [asdict(each) for each in probe(runtime)]}
+        return {"probes": [asdict(each) for each in probe(runtime)], "generation": describe_generation(runtime)}
     return obey_about_cases(runtime.cases, document)
 
 

@@ -39,6 +39,12 @@ def probe(runtime: NodeRuntime) -> tuple[Probe, ...]:
     return (*(Probe(name, _problem(check, runtime)) for name, check in checks.items()), _epochs(runtime), clock, dates)
 
 
+def describe_generation(runtime: NodeRuntime) -> str:
+    """Return which registry answers, for people to read."""
+    current = runtime.generations.current
+    return f"{current.name}, {current.index.size:,} persons" if current else NO_REGISTRY
+
+
 def _problem(check: Callable[[NodeRuntime], str | None], runtime: NodeRuntime) -> str | None:
     try:
         return check(runtime)

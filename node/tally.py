@@ -1,14 +1,17 @@
-"""Counts refusals that a flood would otherwise write to the audit row by row, until its disk is full."""
+"""Counts refusals that a flood would otherwise write to audit and log one by one, until the disk is full."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+MINUTE_S: Final = 60.0
+MAX_LINES: Final = 600  # in the log, a minute, of all refused callers together: at most 300 MB a day
 MAX_ROWS: Final = 60  # refusals of one caller with a row of their own, between two drains: one a second
 
 Key = tuple[str, str, str | None]  # caller, outcome, reason
@@ -44,3 +47,33 @@ class Tally:
         """Take back what could not be written."""
         with self._lock:
             self._counted.update(counted)
+
+
+class Sparing:
+    """Says which refused calls get a line in the log: so many a minute of one caller, and of all together.
+
+    Whoever keeps an old certificate can call for ever; each call costs it nothing, and a line each would fill the disk.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._lines: Counter[str] = Counter()
+        self._unsaid = 0
+
+    def new_minute(self) -> int:
+        """Begin another minute if it is time. Returns how many refusals of the one before got no line."""
+        if self._clock() - self._began < MINUTE_S:
+            return 0
+        unsaid, self._unsaid = self._unsaid, 0
+        self._began = self._clock()
+        self._lines.clear()
+        return unsaid
+
+    def has_room(self, caller: str) -> bool:
+        """Whether this refusal gets a line."""
+        if self._lines[caller] < MAX_ROWS and self._lines.total() < MAX_LINES:
+            self._lines[caller] += 1
+            return True
+        self._unsaid += 1
+        return False

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.options import home_option
-from node.config import make_config, write_config
+from node.cli.options import home_option, listed
+from node.config import load_config, make_config, write_config
 from node.errors import EXIT_DENIED, EXIT_OK, EXIT_RENEW, EXIT_UNAVAILABLE, NodeError
 from node.local_client import call_node
 
@@ -71,20 +71,18 @@ def serve(home: NodeHome) -> None:
 def status(home: NodeHome, *, as_json: bool) -> int:
     """Show what the node needs and whether it serves. Exit code 0: ready; 69: not running, or not ready."""
     from node.log import configure_logging  # noqa: PLC0415
-    from node.runtime import open_runtime  # noqa: PLC0415
 
     configure_logging(logging.WARNING)  # who looks at a node need not be told that its index was opened
-    with open_runtime(home, _now) as runtime:
-        probes, state = asyncio.run(_look(runtime))
-        if as_json:
-            found = {"state": state, "probes": [dataclasses.asdict(each) for each in probes], "peers": _peers(home)}
-            click.echo(json.dumps(found))
-        else:
-            _print_status(runtime, probes, state)
-            for code, peer in _peers(home).items():
-                if peer["state"] != "closed":
-                    click.echo(f"peer {code}      {peer['failures']} failures in a row, tried again by itself")
-    return EXIT_OK if state == "ready" else EXIT_UNAVAILABLE
+    found = _running(home) or _at_rest(home)
+    if as_json:
+        probes = [dataclasses.asdict(each) for each in found.probes]
+        click.echo(json.dumps({"state": found.state, "probes": probes, "peers": _peers(home)}))
+    else:
+        _print_status(home, found)
+        for code, peer in _peers(home).items():
+            if peer["state"] != "closed":
+                click.echo(f"peer {code}      {peer['failures']} failures in a row, tried again by itself")
+    return EXIT_OK if found.state == "ready" else EXIT_UNAVAILABLE
 
 
 @node.command()
@@ -128,32 +126,54 @@ def calendar(home: NodeHome, *, as_json: bool) -> int:
     return EXIT_RENEW if Life.DUE in lives else EXIT_OK
 
 
-async def _look(runtime: NodeRuntime) -> tuple[tuple[Probe, ...], str]:
-    from node.errors import PeerError  # noqa: PLC0415
-    from node.pki.membership import Member  # noqa: PLC0415
-    from node.readiness import probe  # noqa: PLC0415
-
-    probes = _own_probes(runtime.home) or await asyncio.to_thread(probe, runtime)
-    config = runtime.config
-    try:
-        serving = await runtime.peers.is_serving(
-            Member(config.province, "this node", config.listen), deadline_s=STATUS_DEADLINE_S
-        )
-    except PeerError:
-        return probes, "not running"
-    finally:
-        await runtime.peers.close()
-    return probes, "ready" if serving else "not ready"
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Status:
+    state: str
+    probes: tuple[Probe, ...]
+    generation: str
 
 
-def _own_probes(home: NodeHome) -> tuple[Probe, ...]:
-    """Return what the running node finds itself: its clock, and reloads that failed, no other process can see."""
+def _running(home: NodeHome) -> _Status | None:
+    """Return what the running node finds itself: its clock, and reloads that failed, no other process can see.
+
+    None: none runs. Whether its door opens is tried from outside, as a peer would.
+    """
     from node.readiness import Probe  # noqa: PLC0415
 
     try:
-        return tuple(Probe(**each) for each in call_node(home, "readiness")["probes"])
+        reply = call_node(home, "readiness")
     except NodeError:
-        return ()
+        return None
+    door, serving = asyncio.run(_door(home))
+    probes = (*(Probe(**each) for each in reply["probes"]), Probe("door", door))
+    well = serving and not any(each.problem for each in probes)
+    return _Status("ready" if well else "not ready", probes, reply["generation"])
+
+
+async def _door(home: NodeHome) -> tuple[str | None, bool]:
+    """Return why the node's own door does not open, and whether the node says there that it is ready."""
+    from node.diagnosis import open_peers  # noqa: PLC0415
+    from node.pki.membership import Member  # noqa: PLC0415
+
+    config = load_config(home)
+    try:
+        peers = open_peers(home, _now)
+        try:
+            own = Member(config.province, "this node", config.listen)
+            return None, await peers.is_serving(own, deadline_s=STATUS_DEADLINE_S)
+        finally:
+            await peers.close()
+    except NodeError as error:
+        return str(error), False
+
+
+def _at_rest(home: NodeHome) -> _Status:
+    """Return what a node that does not run would find."""
+    from node.readiness import describe_generation, probe  # noqa: PLC0415
+    from node.runtime import open_runtime  # noqa: PLC0415
+
+    with open_runtime(home, _now) as runtime:
+        return _Status("not running", probe(runtime), describe_generation(runtime))
 
 
 def _peers(home: NodeHome) -> dict[str, Any]:
@@ -165,15 +185,19 @@ def _peers(home: NodeHome) -> dict[str, Any]:
     return peers
 
 
-def _print_status(runtime: NodeRuntime, probes: tuple[Probe, ...], state: str) -> None:
-    credentials, membership = runtime.credentials.get(), runtime.membership
-    click.echo(
-        f"province     {runtime.config.province} of {runtime.config.federation}, {runtime.config.listen}: {state}"
-    )
-    click.echo(f"generation   {_generation(runtime)}")
-    click.echo(f"certificate  until {credentials.not_after:%Y-%m-%d %H:%M} UTC")
-    click.echo(f"membership   version {membership.version}, until {membership.expires_at:%Y-%m-%d %H:%M} UTC")
-    for each in probes:
+def _print_status(home: NodeHome, found: _Status) -> None:
+    from node.pki.credentials import certificate_status  # noqa: PLC0415
+
+    config, membership = load_config(home), listed(home)
+    click.echo(f"province     {config.province} of {config.federation}, {config.listen}: {found.state}")
+    click.echo(f"generation   {found.generation}")
+    with suppress(NodeError):  # what is wrong with it is the probes' to say
+        certificate = certificate_status(home, _now(), membership)
+        if certificate.not_after is not None:
+            click.echo(f"certificate  until {certificate.not_after:%Y-%m-%d %H:%M} UTC")
+    if membership is not None:
+        click.echo(f"membership   version {membership.version}, until {membership.expires_at:%Y-%m-%d %H:%M} UTC")
+    for each in found.probes:
         if each.problem:
             click.echo(f"problem      {each.name}: {each.problem}")
         elif each.note:
@@ -181,13 +205,12 @@ def _print_status(runtime: NodeRuntime, probes: tuple[Probe, ...], state: str) -
 
 
 def _ready_line(runtime: NodeRuntime) -> str:
+    from node.readiness import describe_generation  # noqa: PLC0415
+
     config = runtime.config
-    return f"serving province {config.province} of {config.federation} at {config.listen}: {_generation(runtime)}"
-
-
-def _generation(runtime: NodeRuntime) -> str:
-    current = runtime.generations.current
-    return f"{current.name}, {current.index.size:,} persons" if current else "no registry imported yet"
+    return (
+        f"serving province {config.province} of {config.federation} at {config.listen}: {describe_generation(runtime)}"
+    )
 
 
 def _now() -> datetime:

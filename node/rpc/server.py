@@ -38,6 +38,7 @@ from node.rpc.wire import (
 from node.runtime import make_witness
 from node.service import NO_AUDIT
 from node.standing import Standing
+from node.tally import Sparing
 from proto.pulang.audit.v1 import audit_pb2, audit_pb2_grpc
 from proto.pulang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from proto.pulang.federation.v1 import federation_pb2, federation_pb2_grpc
@@ -72,6 +73,8 @@ OPTIONS: Final = (
 )
 NOT_ACCEPTED: Final = "the certificate is not accepted here"
 CLOSED: Final = "this node takes no calls now"
+HELD_S: Final = 0.5  # a refusal beyond those that get a line in the log
+MAX_HELD: Final = 256  # such refusals at the same moment: beyond them there is no waiting, and no memory for it
 REPLY_KEY: Final = b"pulang reply"  # told apart from the hash that the audit keeps
 DRAIN_S: Final = MAX_DEADLINE_S  # a stopping node lets the questions it has accepted end
 
@@ -170,6 +173,8 @@ class _Door(grpc.aio.ServerInterceptor):
 
     def __init__(self, runtime: NodeRuntime) -> None:
         self._runtime = runtime
+        self._sparing = Sparing()
+        self._held = 0
 
     async def intercept_service(
         self,
@@ -193,7 +198,7 @@ class _Door(grpc.aio.ServerInterceptor):
                 raise
             except Exception as error:
                 status = _status(error)
-                await _abort(context, path, error)
+                await self._abort(context, path, error)
                 raise
             finally:
                 method = METHODS.get(path, "other")
@@ -233,6 +238,43 @@ class _Door(grpc.aio.ServerInterceptor):
             return verify_peer(_leaf_pem(context), runtime.membership, runtime.now())
         except ConfigError as error:  # what is no certificate
             raise TrustError(str(error)) from None
+
+    async def _abort(self, context: _Context, path: str, error: Exception) -> None:
+        status = _status(error)
+        if status is grpc.StatusCode.INTERNAL:
+            await context.abort(status, f"request {log_bug(error, method=path)}")
+        # Whose certificate is not accepted hears one text, whatever is wrong with it: the reason is for this node's
+        # admin, who finds it in the log by the reference that the caller's admin reads out.
+        is_distrust, reference = isinstance(error, TrustError), secrets.token_hex(4)
+        if unsaid := self._sparing.new_minute():
+            _log.warning("calls_refused_unsaid", count=unsaid)
+        if has_line := self._sparing.has_room(_who(context)):
+            given = {"reference": reference} if is_distrust else {}
+            kind = type(error).__name__
+            _log.warning("call_refused", method=path, status=status.name, kind=kind, reason=str(error), **given)
+        text = str(error)
+        if is_distrust:
+            told = NOT_ACCEPTED if status is grpc.StatusCode.UNAUTHENTICATED else CLOSED
+            text = f"{told}; reference {reference}" if has_line else told
+        if not has_line:
+            await self._hold()
+        await context.abort(status, text)
+
+    async def _hold(self) -> None:
+        """Keep a refusal for a moment when its caller has had many: it calls that much less."""
+        if self._held >= MAX_HELD:
+            return
+        self._held += 1
+        try:
+            await asyncio.sleep(HELD_S)
+        finally:
+            self._held -= 1
+
+
+def _who(context: _Context) -> str:
+    """Return what tells one refused caller from another: its certificate, whoever it says that it is."""
+    leaf_pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
+    return hashlib.sha256(leaf_pem).hexdigest()
 
 
 class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
@@ -371,18 +413,3 @@ def _status(error: Exception) -> grpc.StatusCode:
     if isinstance(error, TrustError) and _caller.get() is not None:
         return grpc.StatusCode.FAILED_PRECONDITION
     return status_of(error) or grpc.StatusCode.INTERNAL
-
-
-async def _abort(context: _Context, path: str, error: Exception) -> None:
-    status = _status(error)
-    if status is grpc.StatusCode.INTERNAL:
-        await context.abort(status, f"request {log_bug(error, method=path)}")
-    # Whose certificate is not accepted hears one text, whatever is wrong with it: the reason is for this node's admin,
-    # who finds it in the log by the reference that the caller's admin reads out.
-    text, reference = str(error), None
-    if isinstance(error, TrustError):
-        reference = secrets.token_hex(4)
-        text = f"{NOT_ACCEPTED if status is grpc.StatusCode.UNAUTHENTICATED else CLOSED}; reference {reference}"
-    kind = type(error).__name__
-    _log.warning("call_refused", method=path, status=status.name, kind=kind, reason=str(error), reference=reference)
-    await context.abort(status, text)

@@ -36,6 +36,7 @@ from node.rpc.client import ASK, HEALTH_CHECK, MAX_RETRIES
 from node.rpc.server import NOT_ACCEPTED
 from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
 from node.service import DISK_LOW, MAX_QUESTIONS_PER_CALLER, NO_AUDIT
+from node.tally import MAX_ROWS
 from tests.federation import FEDERATION, Federation, Node, crowd, encoded, header, now, peers_of, until
 from tests.raw_calls import Wire, call, channel_of, refused_with, rogue
 from tests.wire_values import answered
@@ -166,6 +167,20 @@ async def test_every_stranger_hears_the_same_and_the_log_tells_them_apart(own: N
         for why, stranger in strangers.items():
             async with channel_of(federation, own, as_node=stranger) as channel:
                 assert re.search(why, reason_for(own, await refused_with(channel, HEALTH_CHECK, b"")))
+
+
+async def test_whoever_is_refused_again_and_again_fills_no_log_and_is_held(own: Node) -> None:
+    stranger = own.federation.stranger("94", own.federation.root / "94")
+    with own.running():
+        async with channel_of(own.federation, own, as_node=stranger) as channel:
+            refusals: list[tuple[grpc.StatusCode, str]] = []
+            while len(refusals) < MAX_ROWS + 16:
+                refusals += await asyncio.gather(*(refused_with(channel, HEALTH_CHECK, b"") for _ in range(8)))
+        lines = own.log.count('"event": "call_refused"')
+    assert {status for status, _ in refusals} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert lines == MAX_ROWS
+    assert sum("; reference " in text for _, text in refusals) == MAX_ROWS
+    assert {text.partition(";")[0] for _, text in refusals} == {NOT_ACCEPTED}
 
 
 async def test_address_that_shows_another_provinces_certificate_is_not_asked(

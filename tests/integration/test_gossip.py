@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,12 +14,12 @@ from node.errors import NodeError, PeerRefusedError, TrustError
 from node.gossip import Reader
 from node.messages import Answered
 from node.pki.refresh import Mirror
-from node.pki.repository import TIMESTAMP, copy_in_use
+from node.pki.repository import TIMESTAMP, TIMESTAMP_LIFE, copy_in_use, resign_timestamp
 from node.rpc.client import GET_METADATA
 from node.rpc.wire import MAX_PART_BYTES, read_part, write_part_request
 from proto.pulang.federation.v1 import federation_pb2
 from tests.asking import eventually
-from tests.federation import Federation, crowd, encoded, header, now, peers_of
+from tests.federation import Federation, crowd, encoded, header, now, peers_of, until
 from tests.raw_calls import call, channel_of, refused_with, rogue
 
 if TYPE_CHECKING:
@@ -87,6 +88,30 @@ def test_node_that_was_down_takes_the_newest_list_before_it_opens(federation: Fe
         assert version(first) < version(keeper)
         first.start()  # returns when it serves
         assert version(first) == version(keeper)
+
+
+async def test_node_at_the_end_of_its_list_closes_says_so_and_opens_when_a_new_timestamp_comes(
+    federation: Federation,
+) -> None:
+    keeper, first, bali = federation.nodes[KEEPER], federation.nodes[FIRST], federation.node("51")
+    signing = federation.signing
+    with first.running():
+        ends_at = now() + timedelta(seconds=6)
+        timestamp = resign_timestamp(signing.files, signing.holder, ends_at - TIMESTAMP_LIFE)
+        signing.files = {**signing.files, TIMESTAMP: timestamp}
+        signing.join(first.home)  # and from now on nobody is there to ask
+        async with peers_of(bali) as peers:
+            assert isinstance(await peers.ask(first.member, encoded(bali), header(), deadline_s=20), Answered)
+            await until(lambda: now() >= ends_at)
+            with pytest.raises(PeerRefusedError, match="closed until it has a list of members that counts"):
+                await peers.ask(first.member, encoded(bali), header(), deadline_s=20)
+            shown = await asyncio.to_thread(first.run, "status")
+            assert shown.returncode == 69
+            assert "problem      membership: the membership of fkd-mpu.test" in shown.stdout
+            publish_at(keeper)
+            with keeper.running():
+                await asyncio.to_thread(eventually, lambda: "membership_updated" in first.log)
+            assert isinstance(await peers.ask(first.member, encoded(bali), header(), deadline_s=20), Answered)
 
 
 def test_members_that_serve_bad_metadata_are_passed_over(federation: Federation) -> None:
