@@ -7,8 +7,10 @@ import json
 import random
 import secrets
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -17,6 +19,7 @@ from node.cases import (
     ATTEMPT_S,
     BY_PEOPLE,
     ERASED_AFTER,
+    FARTHEST,
     FATE_UNKNOWN,
     LOST_AFTER,
     RENEWALS_PER_DAY,
@@ -25,10 +28,11 @@ from node.cases import (
     ClosedReason,
     OpenQuestion,
     Standing,
+    is_due,
     next_header,
     next_try,
 )
-from node.errors import CaseError, TrustError
+from node.errors import CaseError, StoreError, TrustError
 from node.findings import Concluded, Heard, ProvinceState, as_json, from_json
 from node.messages import NONCE_BYTES
 from node.pki.sealing import seal, unseal
@@ -100,6 +104,9 @@ class CaseBook:
         self._chance = chance
         self._lock = threading.Lock()  # between reading what is known of a question and writing what follows from it
         self._noted: dict[str, tuple[int, int]] = {}  # by province: its registry's generation, minute of the look
+        # Questions that caseworkers wait for, and until when (of time.monotonic). Not by the clock: one that is set
+        # forward would let a question that is under way count as lost, and be asked a second time.
+        self._under_way: dict[bytes, float] = {}
 
     # --- a question as a caseworker asks it ---
 
@@ -120,6 +127,8 @@ class CaseBook:
             ),
         )
         entries = [self._entry(question, digest, code, outcome=SENT) for code in provinces]
+        self._under_way = {key: until for key, until in self._under_way.items() if until > monotonic()}
+        self._under_way[header.nonce] = monotonic() + (lost_at - header.issued_at).total_seconds()
         self._store.record_question(record, entries)  # due only when these tries are lost: long after the next look
 
     def conclude(self, question: Question, concluded: Concluded, answers: Mapping[str, Answered]) -> None:
@@ -142,6 +151,7 @@ class CaseBook:
         outcome = self._outcome(header.nonce, concluded, hearings, now, event="concluded")
         with self._lock:
             self._store.record_outcome(outcome, entries)
+        self._under_way.pop(header.nonce, None)
         for code, answer in answers.items():
             self.note_generation(code, answer.generation)
         if any(each.next_try_at is not None for each in hearings):
@@ -162,8 +172,13 @@ class CaseBook:
         return self._cases.resume(self._now())
 
     def due(self, skip: Collection[str], limit: int) -> tuple[tuple[bytes, str], ...]:
-        """Return (question, province) of tries whose time has come, the longest waiting first."""
-        return self._cases.due(self._now(), skip=skip, limit=limit)
+        """Return (question, province) of tries whose time has come, the longest waiting first.
+
+        None of a question whose caseworker still waits: those are under way, whatever the clock says.
+        """
+        now = self._now()
+        found = self._cases.due(now, now + FARTHEST, skip=skip, limit=limit)
+        return tuple(each for each in found if monotonic() >= self._under_way.get(each[0], 0.0))
 
     def next_due(self, skip: Collection[str]) -> datetime | None:
         """Return when the next try is due, None when nothing waits."""
@@ -176,7 +191,7 @@ class CaseBook:
             return None
         now = self._now()
         standing = opened.standings[province]
-        if standing.next_try_at is None or standing.next_try_at > now:
+        if standing.next_try_at is None or not is_due(standing.next_try_at, now):
             return None
         header = next_header(opened.header, standing, now, secrets.token_bytes(NONCE_BYTES))
         # In the epoch the province was last asked in: it may have no index in the others yet, or no more.
@@ -285,7 +300,8 @@ class CaseBook:
         if case.sealed_result is not None:
             result = json.loads(unseal(self._key, case.sealed_result, _result(case.question_id)))
         if looked_at and case.news:
-            self._cases.mark_seen(case_reference)
+            with suppress(StoreError):  # on a full disk a case can still be read; it stays news
+                self._cases.mark_seen(case_reference)
         return {
             **_summary(case, rows),
             "provinces": [_province(row) for row in rows],

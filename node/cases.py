@@ -25,8 +25,11 @@ SAME_BYTES_FOR: Final = timedelta(seconds=240)
 # After its deadline a try counts as lost. The margin is what recording the outcome may take.
 LOST_AFTER: Final = timedelta(seconds=10)
 ASK_AGAIN_FOR: Final = timedelta(days=7)  # unless `ask_again_days` says otherwise
-LATER_REFUSALS: Final = frozenset({"clock", "budget"})  # nothing is wrong with the question itself
-REFUSED_PAUSE_S: Final = 3600.0
+# Refusals with which nothing is wrong with the question itself -> the shortest pause before it is put again, seconds.
+LATER_REFUSALS: Final = {"clock": 30.0, "budget": 3600.0}
+# No try is put off for longer than LONGEST_DELAY_S and a tenth: what is due later than this was put off by a clock that
+# was ahead and has been set back, and is due now.
+FARTHEST: Final = timedelta(seconds=4200)
 # A registry that has changed is asked again about open cases, a few at a time: it counts every one of them.
 RENEWED_EVERY_S: Final = 10.0
 RENEWALS_PER_DAY: Final = 40  # and province; a month of them stays within a peer's default budget of repeats
@@ -135,6 +138,11 @@ def next_try(heard: Heard, failures: int, now: datetime, until: datetime, chance
     if heard.retry_after_s is not None:
         pause_s = max(pause_s, heard.retry_after_s * (1 + chance / 10))
     return min(now + timedelta(seconds=pause_s), until)
+
+
+def is_due(next_try_at: datetime | None, now: datetime) -> bool:
+    """Whether a try's time has come, or is so far away that only a wrong clock can have put it there."""
+    return next_try_at is not None and not now < next_try_at <= now + FARTHEST
 
 
 def next_header(header: QuestionHeader, standing: Standing, now: datetime, fresh_nonce: bytes) -> QuestionHeader:

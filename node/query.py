@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from matching.encoding import client_warnings
 from matching.posterior import combine, decide
-from node.cases import ASK_AGAIN_FOR, LATER_REFUSALS, REFUSED_PAUSE_S, is_asked_again
+from node.cases import ASK_AGAIN_FOR, LATER_REFUSALS, is_asked_again
 from node.errors import (
     NodeError,
     OutcomeLostError,
@@ -242,8 +242,7 @@ def _answer(code: str, answer: Answer, ms: int) -> Heard:
         case Busy(retry_after_s=retry_after_s):
             return Heard(code, ProvinceState.BUSY, ms, retry_after_s=retry_after_s)
         case Refused(reason=reason, detail=detail):
-            pause_s = REFUSED_PAUSE_S if reason in LATER_REFUSALS else None
-            return Heard(code, ProvinceState.REFUSED, ms, detail, pause_s)
+            return Heard(code, ProvinceState.REFUSED, ms, detail, LATER_REFUSALS.get(reason))
         case Unavailable(detail=detail):
             return Heard(code, ProvinceState.UNAVAILABLE, ms, detail)
 

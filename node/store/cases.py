@@ -44,7 +44,7 @@ _NOT_SKIPPED: Final = _ROW.province.not_in(bindparam("skip", expanding=True))
 _DUE: Final = (
     select(_ROW.question_id, _ROW.province)
     .join(questions)
-    .where(_OPEN, _ROW.next_try_at <= bindparam("now"), _NOT_SKIPPED)
+    .where(_OPEN, or_(_ROW.next_try_at <= bindparam("now"), _ROW.next_try_at > bindparam("farthest")), _NOT_SKIPPED)
     .order_by(_ROW.next_try_at)
     .limit(bindparam("limit"))
 )
@@ -68,9 +68,14 @@ class Cases:
         self._write = write
         self._read = read
 
-    def due(self, now: datetime, *, skip: Collection[str], limit: int) -> tuple[tuple[bytes, str], ...]:
-        """Return (question, province) of tries whose time has come, the longest waiting first; none of `skip`."""
-        wanted = {"now": now, "skip": list(skip), "limit": limit}
+    def due(
+        self, now: datetime, farthest: datetime, *, skip: Collection[str], limit: int
+    ) -> tuple[tuple[bytes, str], ...]:
+        """Return (question, province) of tries whose time has come, the longest waiting first; none of `skip`.
+
+        Also of those whose time is beyond `farthest`: a clock that has been set back since put it there.
+        """
+        wanted = {"now": now, "farthest": farthest, "skip": list(skip), "limit": limit}
         with self._read() as connection:
             return tuple((row.question_id, row.province) for row in connection.execute(_DUE, wanted))
 

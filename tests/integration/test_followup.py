@@ -194,6 +194,42 @@ async def test_a_try_whose_fate_is_unknown_is_repeated_byte_for_byte_and_then_ma
     assert sent == [(len(later) + 1,)]
 
 
+async def test_a_clock_that_leaps_has_no_question_asked_twice_while_a_caseworker_waits_for_it(office: Office) -> None:
+    released = asyncio.Event()
+
+    async def dawdle(_: float) -> Busy:
+        await released.wait()
+        return Busy(1.0)
+
+    office.world.faults["36"] = dawdle
+    async with office.following_up():
+        asking = asyncio.create_task(office.ask())
+        await office.world.until_asked(1)
+        office.clock += timedelta(minutes=10)  # by it, the deadline is long over
+        for _ in range(10):
+            office.book.on_change()
+            await asyncio.sleep(0.05)
+        assert sorted(code for code, _ in office.world.asked) == ["33", "35", "36"]
+        released.set()
+        await asking
+
+
+async def test_what_a_clock_put_off_that_was_ahead_is_asked_once_it_is_set_back(office: Office) -> None:
+    office.world.faults["36"] = saying(Refused(RefusalReason.CLOCK, "clock"))
+    office.clock += timedelta(days=1)
+    await office.ask()
+    office.clock -= timedelta(days=1)
+    del office.world.faults["36"]
+    async with office.following_up():
+        for _ in range(100):
+            if office.book.show("K-1", looked_at=False)["outcome"] == "home_found":
+                break
+            office.book.on_change()
+            await asyncio.sleep(0.05)
+    assert office.book.show("K-1")["outcome"] == "home_found"
+    assert office.clock == NOON
+
+
 async def test_a_busy_province_is_asked_anew_because_it_has_not_looked(office: Office) -> None:
     office.world.faults["36"] = saying(Busy(60.0))
     await office.ask()
