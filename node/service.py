@@ -59,6 +59,7 @@ NO_AUDIT: Final = "the audit cannot be written"
 DISK_LOW: Final = "the disk is nearly full"
 CLOCK_OFF: Final = "this node's clock is wrong"
 STOPPING: Final = "the node is stopping"
+CERTIFICATE_ENDED: Final = "the node's own certificate has ended"
 OVER_BUDGET: Final = Refused(RefusalReason.BUDGET, "the budget of questions is used up; ask again another day")
 NONCE_REUSED: Final = Refused(RefusalReason.NONCE_REUSED, "the nonce belongs to another question")
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from node.witness import CosignReply, CosignRequest
 
 MAX_RETRIES: Final = 2
+BROKEN: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN})  # what a broken connection ends as
 RETRY_DELAY_S: Final = (0.05, 0.25)  # drawn evenly: peers that lost the same node do not come back in step
 MAX_QUESTIONS_PER_PEER: Final = 4  # at once: as many as a peer takes of one caller before it says BUSY
 MAX_WAITING_PER_PEER: Final = 16  # for one of those: a slow peer must not fill our memory
@@ -277,7 +278,7 @@ class Peers:
     ) -> bytes:
         connection = self._connect(member, even_if_expired=even_if_expired)
         # Only a connection that has worked can be said to have broken; a first failure may as well be a refused
-        # handshake, and those are never repeated. A status other than UNAVAILABLE is an answer.
+        # handshake, and those are never repeated. Any other status is an answer.
         retries = MAX_RETRIES if connection.proven else 0
         while True:
             try:
@@ -287,7 +288,7 @@ class Peers:
                 error = peer_error(failed.code(), failed.details(), member.code, member.name)
                 if isinstance(error, PeerUnreachableError):
                     connection.proven = False
-                if not retries or failed.code() != grpc.StatusCode.UNAVAILABLE:
+                if not retries or failed.code() not in BROKEN:
                     raise error from None
             else:
                 connection.proven = True

@@ -18,7 +18,7 @@ from grpc_health.v1.health import aio as health
 from matching.schema import PERSON_SCHEMA
 from node.errors import AccessDeniedError, BusyError, ConfigError, StoreError, TrustError
 from node.log import log_bug
-from node.messages import MAX_DEADLINE_S, Refused
+from node.messages import MAX_DEADLINE_S, Refused, Unavailable
 from node.pki.trust import shown_certificate, verify_peer
 from node.policy import Method, require_allowed
 from node.rpc.audit import COSIGN, read_request, write_reply
@@ -36,7 +36,7 @@ from node.rpc.wire import (
     write_versions,
 )
 from node.runtime import make_witness
-from node.service import NO_AUDIT
+from node.service import CERTIFICATE_ENDED, NO_AUDIT
 from node.standing import Standing
 from node.tally import Sparing
 from proto.pulang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -297,6 +297,8 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
             response = _message_of(answer, call, runtime, _epoch_of(question, runtime))
             return response.SerializeToString(deterministic=True)
 
+        if not _may_speak(runtime):  # TLS asked once, when the connection began; nothing is read, so nothing is audited
+            return exchange_pb2.AskResponse.FromString(write(Unavailable(CERTIFICATE_ENDED)))
         reply = await runtime.service.reply(caller, question, time_left_s=call.time_left_s, write=write)
         return exchange_pb2.AskResponse.FromString(reply)
 
@@ -308,6 +310,12 @@ class _Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
         """Say which registry would answer now."""
         current = self._runtime.generations.current
         return write_registry(self._runtime.config.province, current.number if current else None)
+
+
+def _may_speak(runtime: NodeRuntime) -> bool:
+    """Whether this node's own certificate counts at this moment."""
+    credentials = runtime.credentials.get()
+    return credentials.not_before <= runtime.now() < credentials.not_after
 
 
 def _leaf_pem(context: _Context) -> bytes:

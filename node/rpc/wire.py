@@ -128,6 +128,8 @@ ERROR_OF_STATUS: Final[dict[grpc.StatusCode, tuple[type[PeerError], str]]] = {
         "no connection. The host is down, or it refused our certificate (gRPC cannot tell).",
     ),
     grpc.StatusCode.CANCELLED: (PeerUnreachableError, "the connection was closed before the answer came"),
+    # No node of ours says so: gRPC does ("Stream removed"), when a connection breaks at the wrong moment.
+    grpc.StatusCode.UNKNOWN: (PeerUnreachableError, "the connection broke before the answer came"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (PeerTimeoutError, "no answer before the deadline"),
     grpc.StatusCode.UNAUTHENTICATED: (PeerRefusedError, "it does not trust our certificate"),
     grpc.StatusCode.PERMISSION_DENIED: (PeerRefusedError, "it does not allow us this call"),

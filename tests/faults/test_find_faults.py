@@ -145,8 +145,8 @@ def test_our_node_killed_in_mid_question_is_told_as_gone_and_the_question_stays_
     assert "simpul berhenti di tengah pertanyaan" in stderr
     assert "PROVINSI ASAL" not in stdout
     assert ours.home.socket.exists()  # the killed node could not tidy up
-    ours.start()
     assert {entry.outcome for entry in mine(ours, "K-killed")} == {"sent"}
+    ours.start()  # and whoever has not answered is asked again
     eventually(lambda: is_found(ours))
 
 
