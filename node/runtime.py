@@ -98,7 +98,7 @@ def open_runtime(home: NodeHome, now: Callable[[], datetime]) -> Iterator[NodeRu
     keyring = Keyring(home, config, memberships.get)
     model = load_model()
     with ExitStack() as stack:
-        store = open_store(config.store_url(home))
+        store = open_store(config.store_url(home), serving=True)
         stack.callback(store.close)
         generations = Generations(home, lambda: keyring.keys)
         generations.open()

@@ -51,10 +51,16 @@ def place_of(url: URL) -> str:
     return str(path) if path else f"{url.database or 'default'} at {url.host or url.query.get('host') or 'localhost'}"
 
 
-def make_engine(url: URL, *, wait_s: float) -> Engine:
-    """Make an engine. wait_s: how long a writer waits for another before the database counts as locked."""
+def make_engine(url: URL, *, wait_s: float, alone: bool = False) -> Engine:
+    """Make an engine. wait_s: how long a writer waits for another before the database counts as locked.
+
+    alone: of a SQLite database, keep every other process out; it then needs no shared-memory file beside it.
+    """
     if url.drivername == "sqlite":
-        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": wait_s})
+        more = {"pool_size": 1, "max_overflow": 0} if alone else {}
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": wait_s}, **more)
+        if alone:  # before anything else is read: https://sqlite.org/wal.html, "Use of WAL Without Shared-Memory"
+            event.listen(engine, "connect", _keep_alone)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -76,6 +82,10 @@ def make_engine(url: URL, *, wait_s: float) -> Engine:
 
     event.listen(engine, "connect", prepare_postgresql)
     return engine
+
+
+def _keep_alone(connection: Any, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature

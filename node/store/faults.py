@@ -34,6 +34,7 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
     "conflict": ("already holds this record, or it breaks a rule of the schema", "this is a bug: please report it"),
     "unknown": ("failed", "look into the database's own log"),
 }
+_SHARING: Final = "SQLITE_IOERR_SHMSIZE"  # no room for the file by which processes share the database
 # Primary result codes; the extended ones carry them in their low byte. https://sqlite.org/rescode.html
 SQLITE_KINDS: Final = {
     sqlite3.SQLITE_BUSY: "locked",
@@ -66,6 +67,10 @@ SQLSTATE_KINDS: Final = (
 )
 
 
+class SharingError(StoreError):
+    """The disk has no room for the file by which processes share a SQLite database."""
+
+
 @contextmanager
 def translated(place: str) -> Iterator[None]:
     """Raise the database's faults as StoreError naming `place` (see place_of). Misuse of SQLAlchemy stays a bug."""
@@ -73,6 +78,9 @@ def translated(place: str) -> Iterator[None]:
         yield
     except (DBAPIError, PoolTimeout) as error:
         kind, code = classify(error)
+        if code == _SHARING:
+            what, hint = FAULTS[kind]
+            raise SharingError(f"the database {place} {what} ({code})", hint=hint) from None
         # Not `from error`: a driver's text quotes the row that failed, and a traceback in a log would print it.
         raise fault(kind, place, code) from None
 
@@ -87,8 +95,9 @@ def classify(error: DBAPIError | PoolTimeout) -> tuple[str, str | None]:
     """Return the kind of FAULTS an error is, and the database's own code for it."""
     cause = error.orig if isinstance(error, DBAPIError) else None
     if isinstance(cause, sqlite3.Error):
+        name: str | None = getattr(cause, "sqlite_errorname", None)
         primary = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        return SQLITE_KINDS.get(primary, "unknown"), getattr(cause, "sqlite_errorname", None)
+        return "full" if name == _SHARING else SQLITE_KINDS.get(primary, "unknown"), name
     state: str | None = getattr(cause, "sqlstate", None)
     if state:
         return next((kind for prefix, kind in SQLSTATE_KINDS if state.startswith(prefix)), "unknown"), state

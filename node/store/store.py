@@ -17,7 +17,7 @@ from node.store.audit import AuditLog
 from node.store.cases import Cases, add_question, begin_attempt, conclude_question
 from node.store.dump import read_rows, write_rows
 from node.store.engine import NO_TRANSACTION, READ, make_engine, parse_url, place_of, sqlite_path
-from node.store.faults import fault, translated
+from node.store.faults import SharingError, fault, translated
 from node.store.records import PENDING, TO_ANSWER, Direction, HandleRecord, Opened
 from node.store.schema import migrate
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine, Row
+    from sqlalchemy import URL, Connection, Engine, Row
 
     from node.budget import Budgets
     from node.store.records import (
@@ -48,15 +48,26 @@ INTERRUPTED: Final = "interrupted"  # outcome of a question whose node died whil
 _ADD_HANDLES: Final = insert(tables.handles)
 
 
-def open_store(url: str, *, wait_s: float = WAIT_S) -> Store:
+def open_store(url: str, *, wait_s: float = WAIT_S, serving: bool = False) -> Store:
     """Open the database, bringing it to the present schema version first; safe when several processes open at once.
 
-    Raises ConfigError for a URL that cannot be used; StoreError when the database is gone, locked, read-only,
+    SQLite keeps a file beside the database by which processes share it. When a full disk has no room for it, a
+    database that nobody uses can still be read, by one process alone; one that is to be `serving` is refused then.
+    Raises ConfigError for a URL that cannot be used; StoreError when the database is gone, locked, read-only, full,
     of a newer version, or not a Pulang node's.
     """
     parsed = parse_url(url)
-    place, path = place_of(parsed), sqlite_path(parsed)
-    engine = make_engine(parsed, wait_s=wait_s)
+    try:
+        return _open(parsed, wait_s=wait_s)
+    except SharingError:
+        if serving:
+            raise
+    return _open(parsed, wait_s=wait_s, alone=True)
+
+
+def _open(url: URL, *, wait_s: float, alone: bool = False) -> Store:
+    place, path = place_of(url), sqlite_path(url)
+    engine = make_engine(url, wait_s=wait_s, alone=alone)
     try:
         with translated(place):
             migrate(engine, path, place, wait_s=wait_s)

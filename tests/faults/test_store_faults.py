@@ -183,12 +183,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_named_loses_nothing_and_heals_alone(small_disk: Path) -> None:
-    store = open_store(f"sqlite:///{small_disk}/node.db")
-    ballast = small_disk / "ballast"
+def fill(ballast: Path) -> None:
+    """Write until nothing more fits."""
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"\0" * 4096)
+
+
+def test_a_full_disk_is_named_loses_nothing_and_heals_alone(small_disk: Path) -> None:
+    store = open_store(f"sqlite:///{small_disk}/node.db")
+    ballast = small_disk / "ballast"
+    fill(ballast)
     written = 0
     with pytest.raises(StoreError, match="no room left") as refusal:  # noqa: PT012 - some rows still fit
         while written < 10_000:
@@ -200,6 +205,23 @@ def test_a_full_disk_is_named_loses_nothing_and_heals_alone(small_disk: Path) ->
     store.record_answer(entry())
     assert len(store.audit_entries(limit=10_000)) == written + 1
     store.close()
+
+
+def test_a_database_that_nobody_uses_can_be_read_on_a_full_disk(small_disk: Path) -> None:
+    url = f"sqlite:///{small_disk}/node.db"
+    store = open_store(url)
+    store.record_answer(entry())
+    store.close()
+    fill(small_disk / "ballast")
+    with pytest.raises(StoreError, match="has no room left on its disk"):
+        open_store(url, serving=True)  # a node would keep everybody else out
+    reader = open_store(url)
+    assert len(reader.audit_entries()) == 1
+    assert sum(1 for _ in reader.dump()) > 1
+    with pytest.raises(StoreError, match="has no room left on its disk"):  # noqa: PT012 - some rows may still fit
+        for _ in range(50):
+            reader.record_answer(entry())
+    reader.close()
 
 
 def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
