@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Progress = Callable[[str, int, int], None]  # step, done, of how many
+    Run = Callable[[Sequence[str], Path], int]  # words of a `pulang` command, where it says its own -> exit code
     Row = dict[str, Any]  # a client with truth and errors, by column
 
 FEDERATION: Final = "fkd-mpu-demo"
@@ -58,7 +59,7 @@ QUESTION_S: Final = 10.0
 POOL_PER_CLIENT: Final = 60  # clients made per client shown, so that every kind is found among them
 
 # What a registry of a Dinas Sosial calls its columns; the importer has to guess them.
-_HEADINGS: Final = {
+HEADINGS: Final = {
     "record_id": "No Register",
     "name": "Nama Lengkap",
     "sex": "Jenis Kelamin",
@@ -175,14 +176,23 @@ class DemoFolder:
         return DemoPlan(**{**document, "provinces": tuple(document["provinces"])})
 
 
-def build(root: Path, plan: DemoPlan, progress: Progress) -> tuple[DemoFolder, list[DemoClient]]:
+def run_pulang(arguments: Sequence[str], log: Path) -> int:
+    """Run one `pulang` command to its end; return its exit code."""
+    with log.open("ab") as stream:
+        command = [*PULANG, *arguments]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, check=False).returncode  # noqa: S603
+
+
+def build(
+    root: Path, plan: DemoPlan, progress: Progress, *, run: Run = run_pulang
+) -> tuple[DemoFolder, list[DemoClient]]:
     """Make registries, authority and nodes under `root`. Raises ConfigError when a command fails."""
     folder = DemoFolder(root)
     _make_room(root)
     clients = _write_registries(folder, plan, progress)
-    plan = DemoPlan(plan.persons, plan.clients, plan.seed, plan.provinces, _free_ports(plan.provinces))
-    _found_federation(folder, plan, progress)
-    _import_registries(folder, plan, progress)
+    plan = DemoPlan(plan.persons, plan.clients, plan.seed, plan.provinces, free_ports(plan.provinces))
+    _found_federation(folder, plan, progress, run)
+    _import_registries(folder, plan, progress, run)
     (root / MARKER).write_text(json.dumps(asdict(plan)) + "\n")
     return folder, clients
 
@@ -207,8 +217,8 @@ def _write_registries(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
     def keep(part: pl.DataFrame) -> None:
         nonlocal done
         code = part["province"][0]
-        table = part.drop("province").rename(_HEADINGS)
-        days = pl.col(_HEADINGS["birth_date"])
+        table = part.drop("province").rename(HEADINGS)
+        days = pl.col(HEADINGS["birth_date"])
         table = table.with_columns(
             pl.concat_str(days.str.slice(8, 2), days.str.slice(5, 2), days.str.slice(0, 4), separator="-")
         )
@@ -289,7 +299,7 @@ def _client(row: Row) -> Client:
 # --- the federation ------------------------------------------------------------------------------------------------
 
 
-def _free_ports(provinces: Sequence[str]) -> dict[str, int]:
+def free_ports(provinces: Sequence[str]) -> dict[str, int]:
     """Choose ports below those the system gives to outgoing connections: no such connection can take one meanwhile."""
     ports: dict[str, int] = {}
     start = FIRST_PORT + os.getpid() % PORT_STARTS * len(provinces)
@@ -305,7 +315,7 @@ def _free_ports(provinces: Sequence[str]) -> dict[str, int]:
     return ports
 
 
-def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> None:
+def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress, program: Run) -> None:
     """Give every node its certificate and the signed list of members, by the commands an operator would type."""
     authority, repository = str(folder.authority), str(folder.repository)
     everything, done = len(SIGNERS) * 2 + 4 + 8 * len(plan.provinces), 0
@@ -314,7 +324,7 @@ def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
 
     def run(code: str, *arguments: str) -> None:
         nonlocal done
-        _command(folder, code, *arguments)
+        _command(folder, program, code, *arguments)
         done += 1
         progress("certificates and members", done, everything)
 
@@ -357,13 +367,13 @@ def _found_federation(folder: DemoFolder, plan: DemoPlan, progress: Progress) ->
         list(pool.map(join, plan.provinces))
 
 
-def _import_registries(folder: DemoFolder, plan: DemoPlan, progress: Progress) -> None:
+def _import_registries(folder: DemoFolder, plan: DemoPlan, progress: Progress, program: Run) -> None:
     done = 0
 
     def load(code: str) -> None:
         nonlocal done
         home = str(folder.home(code).root)
-        _command(folder, code, "registry", "import", str(folder.registry(code)), "--home", home, "--yes")
+        _command(folder, program, code, "registry", "import", str(folder.registry(code)), "--home", home, "--yes")
         done += 1
         progress("registries imported", done, len(plan.provinces))
 
@@ -375,15 +385,14 @@ def _workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1)
 
 
-def _command(folder: DemoFolder, code: str, *arguments: str) -> None:
+def _command(folder: DemoFolder, run: Run, code: str, *arguments: str) -> None:
     """Run one `pulang` command to its end; its words go to the province's log."""
-    with folder.log(code).open("ab") as log:
-        log.write(f"$ pulang {' '.join(arguments)}\n".encode())
-        log.flush()
-        finished = subprocess.run([*PULANG, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)  # noqa: S603
-    if finished.returncode:
+    with folder.log(code).open("a") as log:
+        log.write(f"$ pulang {' '.join(arguments)}\n")
+    ended = run(arguments, folder.log(code))
+    if ended:
         raise ConfigError(
-            f"`pulang {' '.join(arguments[:2])}` for {code} ended with exit code {finished.returncode}",
+            f"`pulang {' '.join(arguments[:2])}` for {code} ended with exit code {ended}",
             hint=f"what it said is in {folder.log(code)}",
         )
 
@@ -424,7 +433,7 @@ def _wait_until_ready(folder: DemoFolder, processes: Mapping[str, subprocess.Pop
                     f"the node of province {code} ended with exit code {process.returncode}",
                     hint=f"what it said is in {folder.log(code)}",
                 )
-            if _listens(folder.home(code)):
+            if listens(folder.home(code)):
                 del waiting[code]
                 progress("nodes ready", len(processes) - len(waiting), len(processes))
         if time.monotonic() > deadline:
@@ -434,7 +443,7 @@ def _wait_until_ready(folder: DemoFolder, processes: Mapping[str, subprocess.Pop
         time.sleep(0.1)
 
 
-def _listens(home: NodeHome) -> bool:
+def listens(home: NodeHome) -> bool:
     """Whether a node opened its socket: it does so last, when it can answer."""
     if not home.socket.exists():
         return False

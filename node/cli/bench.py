@@ -16,6 +16,7 @@ import click
 from matching.places import PROVINCES
 from node.cli.bench_ablate import ablate
 from node.cli.bench_audit import audit_command
+from node.cli.bench_faults import faults_command
 from node.cli.bench_fuzz import fuzz_command
 from node.cli.bench_leakage import leakage
 from node.cli.bench_load import load_command
@@ -43,6 +44,7 @@ def bench() -> None:
 
 bench.add_command(ablate)
 bench.add_command(audit_command)
+bench.add_command(faults_command)
 bench.add_command(fuzz_command)
 bench.add_command(leakage)
 bench.add_command(load_command)

@@ -1,11 +1,8 @@
-"""Questions that outlive faults, with real nodes: peers that are down, mute or busy, our own killed at any point."""
+"""Questions that outlive faults, with real nodes: peers that are down, mute or busy. Kills: see test_campaign.py."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +14,6 @@ import pytest
 from node.local_client import call_node
 from node.store import Direction
 from tests.asking import REGISTERED, environment, eventually, find, three_provinces
-from tests.faults.case_killer import POINTS
 from tests.faults.test_find_faults import JOKO, down, mute
 from tests.federation import crowd
 
@@ -156,82 +152,3 @@ def test_a_new_registry_is_asked_about_an_open_case_by_itself(provinces: Federat
     assert told["province"] == "36"
     assert [event["event"] for event in told["history"]][-2:] == ["renewed", "amended"]
     check_books(provinces, ours, "K-new")
-
-
-def serve_armed(node: Node, point: str) -> None:
-    """Start a node that kills itself at a point."""
-    with (node.home.root / "log").open("ab") as log:
-        node.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.case_killer", str(node.home.root), point],
-            stdout=subprocess.PIPE, stderr=log, text=True,
-        )  # fmt: skip
-
-
-def wait_for_its_end(node: Node) -> None:
-    assert node.process is not None
-    assert node.process.wait(120) == -signal.SIGKILL
-    assert node.process.stdout is not None
-    node.process.stdout.close()
-    node.process = None
-
-
-@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("record_attempt")])
-def test_killed_at_any_point_of_asking_the_question_is_finished_after_the_restart(
-    provinces: Federation, ours: Node, point: str
-) -> None:
-    case = f"K-{point.replace(':', '-')}"
-    ours.stop()
-    serve_armed(ours, point)
-    ours.wait_until_ready()
-    asked = find(ours, *JOKO, "--case", case)
-    wait_for_its_end(ours)
-    assert asked.returncode == (69 if point != "record_outcome:after" else asked.returncode)
-    assert "TIDAK TERDAFTAR" not in asked.stdout
-    ours.start()
-    if point == "record_question:before":
-        assert case not in {each["case"] for each in call_node(ours.home, "case_list", closed=True)["cases"]}
-        assert not audited(provinces.nodes["33"], Direction.ANSWERED, case, "answered", "35")
-        return
-    until_outcome(ours, case)
-    check_books(provinces, ours, case)
-    for code in ("33", "36"):  # the same bytes were asked again: one nonce, whatever was sent twice
-        assert len(set(audited(provinces.nodes[code], Direction.ANSWERED, case, "answered", "35"))) == 1
-
-
-@pytest.mark.parametrize("point", ["record_attempt:before", "record_attempt:after", "ask:before", "ask:after",
-                                   "record_outcome:before", "record_outcome:after"])  # fmt: skip
-def test_killed_at_any_point_of_asking_again_it_is_asked_again_after_the_restart(
-    provinces: Federation, ours: Node, point: str
-) -> None:
-    case = f"K-again-{point.replace(':', '-')}"
-    with down(provinces.nodes["36"]):
-        assert find(ours, *JOKO, "--case", case).returncode == 12
-        ours.stop()
-    serve_armed(ours, point)
-    wait_for_its_end(ours)
-    ours.start()
-    until_outcome(ours, case)
-    check_books(provinces, ours, case)
-    assert len(set(audited(provinces.nodes["36"], Direction.ANSWERED, case, "answered", "35"))) == 1
-
-
-def test_killed_again_and_again_at_random_moments_no_question_is_lost_or_doubled(
-    provinces: Federation, ours: Node
-) -> None:
-    chance = random.Random(int(os.environ.get("PULANG_TEST_SEED", "5")))
-    for number in range(6):
-        asking = subprocess.Popen(
-            [sys.executable, "-m", "node.cli.main", "find", "--home", str(ours.home.root), *JOKO,
-             "--case", f"K-loop-{number}"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(chance.uniform(0.2, 3.0))
-        ours.stop(signal.SIGKILL)
-        asking.wait(120)
-        ours.start()
-    stored = [each["case"] for each in call_node(ours.home, "case_list", closed=True)["cases"]
-              if each["case"].startswith("K-loop")]  # fmt: skip
-    assert len(stored) == len(set(stored))
-    for case in stored:
-        until_outcome(ours, case)
-        check_books(provinces, ours, case)
