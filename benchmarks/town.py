@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from node.local_client import socket_address
 from node.pki.refresh import Mirror
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     import polars as pl
@@ -77,13 +78,13 @@ class Town:
         """Return a node's folder."""
         return NodeHome(self.root / code)
 
-    def run(self, who: str, *words: str, refused: bool = False) -> str:
-        """Run one command and return what it said. Raises ConfigError when it ends otherwise than expected."""
-        self.show(f"{who}$ pulang {' '.join(words)}")
+    def run(self, who: str, *words: str, ends: Collection[int] = (0,)) -> str:
+        """Run one command and return what it said. Raises ConfigError when it ends with another exit code."""
+        self.show(f"{who}$ pulang {' '.join(shlex.quote(word) for word in words)}")
         code, out, err = self.execute(words)
         for line in (out + err).splitlines():
             self.show(line)
-        if bool(code) != refused:
+        if code not in ends:
             raise ConfigError(
                 f"`pulang {' '.join(words[:2])}` ended with exit code {code}",
                 hint=(err or out).strip()[:200] or "it said nothing",
@@ -169,11 +170,11 @@ class Town:
             "--address", f"127.0.0.1:{self.ports[code]}", "--intermediate", self.intermediates[code],
         )  # fmt: skip
 
-    def join(self, code: str) -> None:
+    def join(self, code: str, repository: str = "repository") -> None:
         """Give a node its first trust."""
         first = hashlib.sha256((self.root / "repository" / "root.json").read_bytes()).hexdigest()
         self.run(
-            code, "federation", "join", "--home", code, "--repository", "repository", "--root-sha256", first,
+            code, "federation", "join", "--home", code, "--repository", repository, "--root-sha256", first,
             "--epoch-secret", "authority/epoch-1.key",
         )  # fmt: skip
 
@@ -244,6 +245,11 @@ class Town:
                 process.kill()
                 process.wait()
 
+    def forget(self, code: str) -> None:
+        """Let a province go that is no member any more."""
+        for known in (self.ports, self.metrics, self.intermediates):
+            known.pop(code, None)
+
     def _serves(self, code: str) -> bool:
         path = self.home(code).socket
         if not path.exists():
@@ -256,7 +262,7 @@ class Town:
 
 
 def write_registries(folder: Path, codes: Iterable[str], persons: int, seed: int) -> list[Client]:
-    """Write a registry file per province; return clients who may be registered in them. All persons are made up."""
+    """Write a registry file per province; return clients who are registered in them. All persons are made up."""
     codes = tuple(sorted(codes))
     folder.mkdir()
 
@@ -269,9 +275,10 @@ def write_registries(folder: Path, codes: Iterable[str], persons: int, seed: int
     made = populations.stream(
         populations.Recipe(persons * len(codes), 60, "base", seed, provinces=codes, equal=True), keep
     )
+    rows = made.queries.join(made.truth, on="query_id").drop_nulls("province").to_dicts()
     return [
         Client(name=row["name"], sex=row["sex"], born=row["birth_date"], birthplace=row["birthplace"])
-        for row in made.queries.to_dicts()
+        for row in rows
         if row["name"] and " " in row["name"] and row["birth_date"] and row["birthplace"]
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from node.standing import Standing, Told
 
 DEADLINE_S: Final = 5.0  # of each step
+REFUSED_HINT: Final = (
+    "its admin finds the reason in its log, as `call_refused` under this reference; its list may be newer than ours, "
+    "and in it we are out or our certificate is revoked"
+)
 
 
 class State(StrEnum):
@@ -209,7 +213,10 @@ def _at_the_door(
 
 def _answers(found: PeerView, membership: Membership) -> list[Step]:
     if found.failure is not None:
-        return [_failed("call", found.failure), _skipped("their view of us")]
+        failed = _failed("call", found.failure)
+        if isinstance(found.failure, PeerRefusedError):
+            failed = replace(failed, hint=REFUSED_HINT)
+        return [failed, _skipped("their view of us")]
     assert found.told is not None
     assert found.standing is not None
     call = Step("call", State.WELL, f"answers, round trip {found.ms} ms", facts={"ms": found.ms})

@@ -22,7 +22,7 @@ from node.cli.bench_leakage import leakage
 from node.cli.bench_load import load_command
 from node.cli.bench_match import match
 from node.cli.bench_peers import peers
-from node.cli.bench_roll import revoke, roll
+from node.cli.bench_roll import life, revoke, roll
 from node.cli.bench_sweep import sweep
 from node.cli.progress import progress_bars as _progress
 
@@ -49,6 +49,7 @@ bench.add_command(fuzz_command)
 bench.add_command(leakage)
 bench.add_command(load_command)
 bench.add_command(match)
+bench.add_command(life)
 bench.add_command(peers)
 bench.add_command(revoke)
 bench.add_command(roll)

@@ -83,6 +83,33 @@ def roll(calls: int, persons: int, seed: int, out: Path | None) -> int:
 
 
 @click.command()
+@click.option("--persons", type=click.IntRange(min=100), default=500, show_default=True, help="In each registry.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same persons.")
+@_out_option
+def life(persons: int, seed: int, out: Path | None) -> int:
+    """Live a federation's whole life and print every command with what it says.
+
+    Three provinces found it, a fourth is admitted by threshold, a certificate is renewed, the intermediates roll under
+    questions, a leaf is revoked, a member is put out, the root rolls under questions: some minutes. Exit code 1 when a
+    call failed while certificates rolled.
+    """
+    from benchmarks.life import live, shortened  # noqa: PLC0415
+    from benchmarks.machine import machine  # noqa: PLC0415
+
+    with _town(out) as town:
+        write = town.show
+
+        def show(line: str) -> None:
+            write(line)
+            click.echo(line)
+
+        town.show = shortened(show)
+        click.echo(f"# machine: {machine()}; seed {seed}")
+        load = live(town, persons=persons, seed=seed, tell=lambda title: show(f"\n# {title}\n"))
+    return EXIT_FAILED if load.failures else EXIT_OK
+
+
+@click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=12, show_default=True, help="Times a member is put out.")
 @click.option("--restores", type=click.IntRange(min=0), default=3, show_default=True, help="Of an old backup.")
 @click.option("--persons", type=click.IntRange(min=100), default=2_000, show_default=True, help="In each registry.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +202,26 @@ def show(published: Copy | None, *, as_json: bool) -> int:
     if published is None:
         raise ConfigError("nothing is published here", hint="`pulang federation join`, or name a --repository")
     return _show(published, as_json=as_json)
+
+
+@federation.command()
+@home_option
+@click.argument("folder", type=FILE, metavar="DIR")
+def export(home: NodeHome, folder: Path) -> None:
+    """Write what is published, as this node has it, to a new DIR: for a member that joins. No key goes with it."""
+    check_free(folder)
+    copy = Mirror(home.tuf).load()
+    staging = folder.absolute().with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        for name, data in copy.files.items():
+            make_private_folder((staging / name).parent)
+            write_atomic(staging / name, data, mode=PUBLIC)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    first = copy.files[f"{root_versions(copy.files)[0]}.root.json"]
+    click.echo(f"wrote version {copy.membership.version} of {copy.membership.federation} to {folder}")
+    click.echo(f"root  SHA-256 {fingerprint_of(first)}: tell it to the new member by telephone")
 
 
 @federation.command()

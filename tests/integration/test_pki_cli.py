@@ -390,6 +390,21 @@ def test_a_list_that_was_edited_is_refused(signed: Shell) -> None:
     signed.refused(join_line(signed), 77, r"members\.json: its length or hash")
 
 
+def test_a_member_that_comes_later_joins_by_what_any_node_exports_and_gets_no_key(signed: Shell) -> None:
+    signed.ok(join_line(signed))
+    shown = signed.ok("federation export --home n35 for-33")
+    fingerprint = hashlib.sha256((signed.folder / "repository" / "root.json").read_bytes()).hexdigest()
+    assert fingerprint in shown
+    exported = [path for path in (signed.folder / "for-33").rglob("*") if path.is_file()]
+    assert not [path for path in exported if path.suffix == ".key" or b"PRIVATE" in path.read_bytes()]
+    signed.ok("node init --home n33 --province 33")
+    signed.ok(
+        f"federation join --home n33 --repository for-33 --root-sha256 {fingerprint} "
+        "--epoch-secret authority/epoch-1.key"
+    )
+    signed.refused("federation export --home n35 for-33", 78, "for-33 exists already")
+
+
 def test_a_removed_member_hears_it_from_its_own_node(signed: Shell) -> None:
     signed.ok(join_line(signed))
     signed.ok(f"{PROPOSE} admit --repository repository --proposal change --province 33 --address 127.0.0.1:7033")

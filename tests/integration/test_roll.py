@@ -1,15 +1,17 @@
-"""The short form of `pulang bench roll` and `revoke`: real nodes, every step by its command, nobody is dropped."""
+"""The short forms of `pulang bench life` and `revoke`: real nodes, every step by its command, nobody is dropped."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import roll
-from benchmarks.roll import WAYS, measure_revocations, measure_rolls
+from benchmarks.life import live
+from benchmarks.roll import WAYS, measure_revocations
 from benchmarks.town import Town
 from node.cli.main import main
 
@@ -36,14 +38,17 @@ class QuickTown(Town):
         return left.value.code, out.getvalue(), err.getvalue()
 
 
-def test_leaves_intermediates_and_root_roll_under_questions_and_no_call_fails(tmp_path: Path) -> None:
+def test_through_a_federations_whole_life_no_call_fails_while_certificates_roll(tmp_path: Path) -> None:
     said: list[str] = []
-    found = measure_rolls(QuickTown(tmp_path, said.append, POLL_S), persons=100, calls=40, seed=1, codes=("33", "35"))
-    assert found.failures == [], "\n".join(said)
-    answered = {phase: count for (phase, state), count in found.counts.items() if state == "answered"}
-    assert set(answered) == {"before", "leaves", "intermediates", "root", "after"}
-    assert set(found.served) == {"OK"}
-    assert found.served["OK"] == sum(answered.values())
+    load = live(QuickTown(tmp_path, said.append, POLL_S), persons=100, seed=1, tell=said.append)
+    told = "\n".join(said)
+    assert load.failures == [], told
+    assert {phase for phase, _ in load.counts} >= {"leaves", "intermediates", "root"}
+    assert "pulang: 1 of 2 signers have signed; not yet: Bali, Banten" in told
+    assert "published version 2 of fkd-mpu" in told
+    reasons = [json.loads(line)["kind"] for line in said if line.startswith("{") and "call_refused" in line]
+    assert reasons == ["CertificateRevokedError", "NotAMemberError"]
+    assert told.count("it is stopped by: call") == 2
 
 
 def test_whoever_is_put_out_in_whatever_way_is_out_and_an_old_backup_does_not_let_it_in(
