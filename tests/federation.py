@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import itertools
 import os
 import random
@@ -11,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmarks.faults.nursery import Nursery
+from benchmarks.faults.seams import Orders, write_orders
 from matching.encoding import encode_client
 from matching.index import Column, IndexBuilder, RecordBatch
 from matching.keys import FieldKeys, load_secret
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from benchmarks.faults.nursery import Child
     from node.pki.membership import Membership
     from node.pki.repository import Files
     from node.store import Store
@@ -112,6 +118,24 @@ def crowd(count: int, seed: int) -> list[Person]:
 _PORTS = itertools.count(18_000 + os.getpid() % 97 * 140)
 
 
+@functools.cache
+def nursery() -> Nursery:
+    """The process that this test process's nodes are forked from: one loads the code, and all start at once."""
+    made = Nursery()
+    made.__enter__()
+    atexit.register(made.__exit__)
+    return made
+
+
+def _line_of(path: Path) -> str:
+    """Return a file's first line, whole; "" while there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    return text[: text.find("\n") + 1]
+
+
 def free_port() -> int:
     while True:
         port = next(_PORTS)
@@ -131,7 +155,7 @@ class Node:
     home: NodeHome
     address: str
     federation: Federation = field(repr=False)
-    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    process: Child | None = field(default=None, repr=False)
     ready_line: str = ""
 
     @property
@@ -174,16 +198,21 @@ class Node:
         self.wait_until_ready()
 
     def launch(self, *, clock_off_s: float = 0) -> None:
-        command = self.command("serve")
+        said, control = self.home.root / "said", None
+        said.unlink(missing_ok=True)
         if clock_off_s:
-            command[2:3] = ["tests.shifted", str(clock_off_s)]
-        with (self.home.root / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            control = self.home.root / "orders"
+            write_orders(control, Orders(clock_s=clock_off_s))
+        command = ["node", "serve", "--home", str(self.home.root)]
+        self.process = nursery().start(command, self.home.root / "log", said=said, control=control)
 
     def wait_until_ready(self) -> None:
         assert self.process is not None
-        assert self.process.stdout is not None
-        self.ready_line = self.process.stdout.readline()
+        ends_at = time.monotonic() + START_S
+        while not (ready := _line_of(self.home.root / "said")) and self.process.is_running:
+            assert time.monotonic() < ends_at, f"the node of {self.code} did not start:\n{self.log}"
+            time.sleep(0.02)
+        self.ready_line = ready
         assert self.ready_line, f"the node of {self.code} did not start:\n{self.log}"
 
     def command(self, verb: str, *more: str) -> list[str]:
@@ -203,16 +232,13 @@ class Node:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop the node; returns its exit code."""
         assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(number)
+        self.process.signal(number)
         try:
             return self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        except TimeoutError:
+            self.process.signal(signal.SIGKILL)
             raise
         finally:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
             self.process = None
 
     @contextmanager

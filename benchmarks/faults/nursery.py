@@ -112,11 +112,12 @@ class Nursery:
         *,
         control: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        said: Path | None = None,
     ) -> Child:
         """Start `pulang ARGUMENTS`; its words go to the end of `log`.
 
-        control: see benchmarks/faults/seams.py. environment: what is added to it; then the command is loaded anew, so
-        that a library named there comes before everything else.
+        said: where its standard output goes, if not there too. control: see benchmarks/faults/seams.py. environment:
+        what is added to it; then the command is loaded anew, so that a library named there comes before all else.
         """
         arrived: list[Child] = []
         told = threading.Event()
@@ -127,6 +128,7 @@ class Nursery:
                 "order": self._orders,
                 "arguments": list(arguments),
                 "log": str(log),
+                "said": str(said or log),
                 "control": None if control is None else str(control),
                 "environment": None if environment is None else dict(environment),
             }
@@ -214,8 +216,8 @@ def _become(order: dict[str, Any]) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    for target, source in ((0, nothing), (1, log), (2, log)):
+    said, log = (os.open(order[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) for name in ("said", "log"))
+    for target, source in ((0, nothing), (1, said), (2, log)):
         os.dup2(source, target)
     if order["environment"] is not None:
         command = [sys.executable, "-P", "-m", _ENTRY, *order["arguments"]]

@@ -40,11 +40,11 @@ def ours(provinces: Federation) -> Node:
 def mute(node: Node) -> Iterator[None]:
     """Stop a node's process as it stands: its connections stay open and nothing comes from them."""
     assert node.process is not None
-    node.process.send_signal(signal.SIGSTOP)
+    node.process.signal(signal.SIGSTOP)
     try:
         yield
     finally:
-        node.process.send_signal(signal.SIGCONT)
+        node.process.signal(signal.SIGCONT)
 
 
 @contextmanager

@@ -460,7 +460,7 @@ def test_second_server_of_one_folder_is_refused(own: Node) -> None:
         assert done.returncode == 75
         assert "is serving" in done.stderr
         assert own.process is not None
-        assert own.process.poll() is None
+        assert own.process.is_running
 
 
 def test_folder_open_to_others_is_one_clear_line_and_the_port_is_free_again(own: Node) -> None:
