@@ -21,14 +21,14 @@ from node.cli.bench_fuzz import fuzz_command
 from node.cli.bench_leakage import leakage
 from node.cli.bench_load import load_command
 from node.cli.bench_match import match
+from node.cli.bench_memory import memory_command
 from node.cli.bench_peers import peers
 from node.cli.bench_roll import life, revoke, roll
 from node.cli.bench_sweep import sweep
 from node.cli.progress import progress_bars as _progress
+from node.cli.progress import steps_shown
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from benchmarks.errors_model import Profile
     from benchmarks.speed import Spread
 
@@ -50,6 +50,7 @@ bench.add_command(leakage)
 bench.add_command(load_command)
 bench.add_command(match)
 bench.add_command(life)
+bench.add_command(memory_command)
 bench.add_command(peers)
 bench.add_command(revoke)
 bench.add_command(roll)
@@ -236,13 +237,7 @@ def question(folder: Path | None, persons: int, questions: int, seed: int) -> No
     from benchmarks import speed as core  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="pulang-bench-") as temporary, _progress() as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def show(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=total)
-            progress.update(tasks[step], completed=done)
-
+        show = steps_shown(progress)
         if folder is None:
             plan = demo.DemoPlan(persons, 10, seed, tuple(sorted(PROVINCES)))
             made, _ = demo.build(Path(temporary) / "demo", plan, show)

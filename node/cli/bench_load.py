@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from matching.places import PROVINCES
-from node.cli.progress import progress_bars
+from node.cli.progress import progress_bars, steps_shown
 from node.files import PUBLIC, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.progress import Progress, TaskID
-
     from benchmarks.load import Flooded, Step
 
 RATES = (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0)
@@ -72,7 +68,7 @@ def load_command(
     steps: list[Step] = []
     rounds: list[Flooded] = []
     with tempfile.TemporaryDirectory(prefix="pulang-bench-") as temporary, progress_bars() as progress:
-        show = _shown(progress)
+        show = steps_shown(progress)
         if folder is None:
             plan = demo.DemoPlan(persons, load.PLAN_CLIENTS, seed, tuple(sorted(PROVINCES)))
             made, _ = demo.build(Path(temporary) / "demo", plan, show)
@@ -144,14 +140,3 @@ def _flooded(found: Flooded) -> list[str]:
         f"{step.failed} failed" + (f"; the flooder's calls: {calls}" if label == "flooded" else "")
         for label, step in (("quiet", found.quiet), ("flooded", found.flooded))
     ]
-
-
-def _shown(progress: Progress) -> Callable[[str, int, int], None]:
-    tasks: dict[str, TaskID] = {}
-
-    def show(step: str, done: int, total: int) -> None:
-        if step not in tasks:
-            tasks[step] = progress.add_task(step, total=total)
-        progress.update(tasks[step], completed=done)
-
-    return show
