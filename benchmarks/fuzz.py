@@ -6,6 +6,8 @@ crash when anything but a documented error leaves the parser, and a hang when it
 
 from __future__ import annotations
 
+import os
+import random
 import re
 import subprocess
 import sys
@@ -27,16 +29,44 @@ MEMORY_MIB: Final = 3072
 NAMES: Final = (
     "question",
     "answer",
-    "local_line",
-    "client_file",
+    "requests",
+    "replies",
+    "metadata",
+    "signed_metadata",
+    "directory",
+    "proposal",
     "certificates",
-    "schema",
-    "mapping",
-    "backup",
+    "caller",
+    "request",
+    "credentials",
+    "issuers",
+    "register",
+    "revocation",
+    "sealed_secret",
+    "key_files",
+    "checkpoint",
+    "audit_log",
+    "heads",
+    "database",
+    "handle",
+    "local_line",
+    "local_events",
+    "client_file",
+    "words",
+    "persons",
     "registry",
+    "workbook",
+    "parquet",
+    "mapping",
+    "source",
+    "settings",
+    "schema",
+    "model",
+    "reviews",
+    "backup",
     "index",
 )
-"""As in fuzz_targets.TARGETS, which takes seconds to import."""
+"""As in fuzzing.targets.TARGETS, which takes seconds to import."""
 
 _CRASHED: Final = 77  # libFuzzer's exit codes: an exception, a hang, too much memory
 _HUNG: Final = 70
@@ -65,7 +95,8 @@ def fuzz(parser: str, runs: int, seed: int, out: Path) -> Fuzzed:
     started = monotonic()
     with tempfile.TemporaryDirectory(prefix="pulang-fuzz-", dir=_memory()) as folder:
         command = [sys.executable, "-m", "benchmarks.fuzz", parser, str(runs), str(seed), folder, str(out.absolute())]
-        done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own module
+        environment = {**os.environ, "TMPDIR": folder}  # what a parser writes meanwhile goes there as well
+        done = subprocess.run(command, check=False, capture_output=True, env=environment)  # noqa: S603 - our own module
     return _read(parser, runs, done, out, monotonic() - started)
 
 
@@ -103,7 +134,7 @@ def _run(parser: str, runs: int, seed: int, folder: Path, out: Path) -> None:
 
     # Not the kernels: the compiler could not read their instrumented form.
     with atheris.instrument_imports(["node", "matching"], ["matching.kernels"], enable_loader_override=False):
-        from benchmarks.fuzz_targets import TARGETS  # noqa: PLC0415 - imported here to be instrumented
+        from benchmarks.fuzzing.targets import TARGETS  # noqa: PLC0415 - imported here to be instrumented
 
     target = TARGETS[parser](folder)
     corpus = folder / "corpus"
@@ -117,17 +148,23 @@ def _run(parser: str, runs: int, seed: int, folder: Path, out: Path) -> None:
         except target.refusals:
             return
 
+    longest = max(MAX_INPUT_BYTES, *(2 * len(each) for each in target.seeds))
+
+    def mutated(data: bytes, most: int, number: int) -> bytes:
+        chance = random.Random(number)
+        return target.varied(data, chance, lambda known: atheris.Mutate(known, most))[:most]
+
     options: Sequence[str] = (
         f"-runs={runs}",
         f"-seed={seed + 1}",  # 0 would mean: draw one
         f"-timeout={HANG_S}",
         f"-rss_limit_mb={MEMORY_MIB}",
-        f"-max_len={max(MAX_INPUT_BYTES, *map(len, target.seeds))}",
+        f"-max_len={longest}",
         f"-artifact_prefix={out}/{parser}-",
         "-print_final_stats=1",
         str(corpus),
     )
-    atheris.Setup([sys.argv[0], *options], one)
+    atheris.Setup([sys.argv[0], *options], one, custom_mutator=mutated)
     atheris.Fuzz()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,13 +37,13 @@ DEADLINE_S: Final = 30.0
 class Memory:
     """Resident memory of the node that was asked, bytes, after so many questions each; mapped files apart.
 
-    asked, own, mapped: one each per sample. failed: questions that got no answer.
+    asked, own, mapped: one each per sample. others: questions that were not answered, by what came of them.
     """
 
     asked: tuple[int, ...]
     own: tuple[int, ...]
     mapped: tuple[int, ...]
-    failed: int
+    others: dict[str, int]
 
     @property
     def first(self) -> int:
@@ -74,7 +75,7 @@ async def _measure(
     asked_code, *codes = plan.provinces
     begin, step = round(questions * WARM_UP), max(1, round(questions * (1 - WARM_UP) / SAMPLES))
     samples: list[tuple[int, int, int]] = []
-    done = failed = 0
+    done, others = 0, Counter[str]()
     queries = _queries(folder, plan, folder.home(codes[0]))
 
     async with AsyncExitStack() as stack:
@@ -83,13 +84,14 @@ async def _measure(
         left = iter(range(questions))
 
         async def ask(peers: Peers) -> None:
-            nonlocal done, failed
+            nonlocal done
             for _ in left:  # one iterator for all: each takes the next
                 try:
                     answer = await peers.ask(member, next(queries), header(DEADLINE_S), deadline_s=DEADLINE_S)
-                    failed += not isinstance(answer, Answered)
-                except PeerError:
-                    failed += 1
+                    if not isinstance(answer, Answered):
+                        others[type(answer).__name__] += 1
+                except PeerError as error:
+                    others[type(error).__name__] += 1
                 done += 1
                 progress(1)
                 if done >= begin and (done - begin) % step == 0:
@@ -97,7 +99,7 @@ async def _measure(
 
         await asyncio.gather(*(ask(peers) for peers in every for _ in range(AT_ONCE)))
     asked, own, mapped = zip(*samples, strict=True)
-    return Memory(asked, own, mapped, failed)
+    return Memory(asked, own, mapped, dict(others))
 
 
 def _queries(folder: DemoFolder, plan: DemoPlan, home: NodeHome) -> Iterator[EncodedQuery]:

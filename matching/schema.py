@@ -117,7 +117,7 @@ class LinkageSchema:
             body: dict[str, Any] = json.loads(text)
             fields = tuple(FieldSpec(**{**spec, "kind": FieldKind(spec["kind"])}) for spec in body["fields"])
             return cls(body["name"], int(body["rules_version"]), body["tables"], fields)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise SchemaError(f"not a linkage schema: {type(error).__name__}") from None
 
     @property

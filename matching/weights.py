@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from matching.question import EncodedQuery
 
 MODEL_FORMAT: Final = "pulang-model-1"
+TOKEN_STEPS: Final = 17  # sixteenths, both ends included
+NAME_STEPS: Final = 33  # thirty-seconds
+MAX_SCALE: Final = 10.0
+MAX_FACTOR: Final = 1e9
 MIN_WEIGHT_BITS: Final = -12.0  # no single field may veto: every field is sometimes plain wrong
 EXACT_UP_TO: Final = 4
 
@@ -118,7 +122,7 @@ class MatchModel:
                 raise SchemaError(f"the weight table's format is not {MODEL_FORMAT}")
             if body["fingerprint"] != schema.fingerprint.hex():
                 raise SchemaError("the weight table was trained for another schema: train it again")
-            return cls(
+            model = cls(
                 schema=schema,
                 token_table=np.array(body["token_table"], dtype=np.uint8),
                 initial_similarity=int(body["initial_similarity"]),
@@ -137,13 +141,38 @@ class MatchModel:
                 absence_threshold=float(body["absence_threshold"]),
                 recipe=body["recipe"],
             )
-        except (KeyError, ValueError, TypeError) as error:
-            raise SchemaError("the weight table is not one of ours, or torn") from error
+            model._check()
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+            raise SchemaError("the weight table is not one of ours, or torn") from None
+        return model
+
+    def _check(self) -> None:
+        """Raise ValueError for tables of another form: the kernels read them without looking."""
+        shapes = (self.token_table.shape, self.name_cells.shape)
+        _require(shapes == ((TOKEN_STEPS, TOKEN_STEPS), (NAME_STEPS, NAME_STEPS)))
+        names = [spec.levels for spec in self.schema.fields if spec.kind is FieldKind.NAME]
+        _require(0 <= self.initial_similarity <= np.iinfo(np.uint8).max)
+        _require(int(self.name_cells.max()) < min(names, default=MAX_LEVELS))
+        for spec in self.schema.fields:
+            _require(self.fields[spec.name].keys() == set(GROUPS[spec.kind]))
+            for weights in self.fields[spec.name].values():
+                for share in (weights.m, weights.u0):
+                    _require(share.shape == (spec.levels,) and bool(((share >= 0) & (share <= 1)).all()))
+            _require(0 < self.scales[spec.name] <= MAX_SCALE)
+        calibration = (self.pseudo_count, self.temperature, self.none_factor)
+        _require(all(0 < each < MAX_FACTOR for each in calibration))
+        shares = (self.coverage, self.release_threshold, self.absence_threshold, *self.priors.values())
+        _require(all(0 <= share <= 1 for share in shares))
 
     def with_priors(self, priors: Mapping[str, float]) -> MatchModel:
         """Return this model for another set of provinces; shares are normalised."""
         total = sum(priors.values())
         return replace(self, priors={code: share / total for code, share in priors.items()})
+
+
+def _require(condition: object) -> None:
+    if not condition:
+        raise ValueError
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

@@ -303,7 +303,7 @@ def _missing(path: Path) -> Any:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, UnicodeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, StopIteration):
         raise ConfigError(f"{path} cannot be read as what it should be", hint=_BROKEN) from None
 
 
@@ -316,6 +316,8 @@ def _log_row(value: dict[str, Any]) -> LogRow:
         entry[name] = None if entry[name] is None else bytes.fromhex(entry[name])
     entry["at"] = datetime.fromisoformat(entry["at"])
     entry["direction"] = Direction(entry["direction"])
+    if type(entry["number"]) is not int:
+        raise TypeError
     salts = value["salts"]
     return LogRow(
         AuditEntry(**entry), bytes.fromhex(value["commitments"]), None if salts is None else bytes.fromhex(salts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import secrets
 import threading
 from contextlib import suppress
@@ -34,7 +35,7 @@ from node.cases import (
 )
 from node.errors import CaseError, StoreError, TrustError
 from node.findings import Concluded, Heard, ProvinceState, as_json, from_json
-from node.messages import NONCE_BYTES
+from node.messages import CASE_REFERENCE_PATTERN, NONCE_BYTES
 from node.pki.sealing import seal, unseal
 from node.policy import Method
 from node.query import Question, conclude
@@ -333,7 +334,8 @@ class CaseBook:
     # --- inside ---
 
     def _find(self, case_reference: str) -> tuple[CaseRecord, tuple[ProvinceRecord, ...], tuple[CaseEvent, ...]]:
-        found = self._cases.find(case_reference)
+        is_one = re.fullmatch(CASE_REFERENCE_PATTERN, case_reference)  # no database is asked for what cannot be there
+        found = self._cases.find(case_reference) if is_one else None
         if found is None:
             raise CaseError("there is no case of this reference", hint="`pulang case list --all` shows all of them")
         return found

@@ -99,7 +99,7 @@ def _exchange(home: NodeHome, line: bytes, timeout_s: float) -> Iterator[Finding
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before it was read: the reason follows
                 connection.sendall(line)
             with connection.makefile("rb") as stream:
-                yield from _events(stream, home)
+                yield from read_events(stream, home)
         except TimeoutError:
             raise PeerTimeoutError(
                 "the node accepted the question and fell silent", hint="look at the node's log, then ask again"
@@ -108,7 +108,8 @@ def _exchange(home: NodeHome, line: bytes, timeout_s: float) -> Iterator[Finding
             raise _gone(home) from None
 
 
-def _events(stream: BinaryIO, home: NodeHome) -> Iterator[Finding]:
+def read_events(stream: BinaryIO, home: NodeHome) -> Iterator[Finding]:
+    """Yield a node's events from its lines, up to the last. Raises NodeGoneError or PeerContractError."""
     while line := stream.readline(MAX_EVENT_BYTES):
         try:
             finding = from_json(json.loads(line))

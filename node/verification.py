@@ -165,11 +165,14 @@ class _Verification:
         for row in batch:
             number = row.entry.number
             assert number is not None
-            if number != self._size + 1:
-                self._check_gap(number)
-            self._check_erasable(number, row)
-            self._check_outcome(number, row.entry)
-            value = leaf(row.entry, number, row.commitments)
+            try:
+                if number != self._size + 1:
+                    self._check_gap(number)
+                self._check_erasable(number, row)
+                self._check_outcome(number, row.entry)
+                value = leaf(row.entry, number, row.commitments)
+            except (TypeError, ValueError, AttributeError, OverflowError):  # a value of a kind that no row has
+                raise LogRowError(number) from None
             if self._is_gapless:
                 for where, node in merkle.grown(number - 1, value, self._nodes.__getitem__):
                     self._nodes[where] = node

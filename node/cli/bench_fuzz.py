@@ -18,15 +18,18 @@ from node.files import PUBLIC, write_atomic
 @click.command(name="fuzz")
 @click.option("--parser", "parsers", multiple=True, type=click.Choice(NAMES), help="Only these.  [default: all]")
 @click.option("--runs", type=click.IntRange(min=1), default=10_000, show_default=True, help="Inputs for each parser.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same inputs.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same inputs, but for keys."
+)
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for logs and broken inputs."
 )
 def fuzz_command(parsers: tuple[str, ...], runs: int, seed: int, out: Path) -> int:
     """Feed broken inputs to every parser that faces a peer or a file, guided by the code they reach.
 
-    Anything but a documented refusal is a crash; anything over ten seconds a hang; the input is kept. Exit code 65
-    when there is one. A million runs take minutes to an hour, by parser. Ctrl-C keeps the table of what is done.
+    Some are changed blindly, some by their form, so that what lies behind the form is reached, too. Anything but a
+    documented refusal is a crash; anything over ten seconds a hang; the input is kept. Exit code 65 when there is one.
+    A million runs take minutes to an hour, by parser. Ctrl-C keeps the table of what is done.
     """
     out.mkdir(parents=True, exist_ok=True)
     found = []

@@ -55,7 +55,7 @@ def memory_command(folder: Path | None, persons: int, questions: int, seed: int,
         click.echo(f"{found.asked[place]:10,} {found.own[place] / 2**20:8.1f} {found.mapped[place] / 2**20:11.1f}")
     click.echo(
         f"last over first {found.last / found.first:.3f}; {found.slope:.0f} bytes a question in the second half; "
-        f"{found.failed:,} without an answer"
+        "not answered: " + (", ".join(f"{count:,} {name}" for name, count in sorted(found.others.items())) or "none")
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from node.errors import ConfigError, StoreError, TrustError
@@ -191,10 +191,13 @@ class IssuerFolder:
         """Return all issuers, oldest first; none if there is no file. Raises StoreError for a damaged one."""
         if not self.path.exists():
             return ()
+        text = read_private(self.path, limit=MAX_STAGES_BYTES)
         try:
-            return _ISSUERS.validate_json(read_private(self.path, limit=MAX_STAGES_BYTES))
-        except ValidationError:
+            issuers = _ISSUERS.validate_json(text)
+            _ = [each.certificate for each in issuers if each.pem is not None]
+        except ValueError:  # pydantic's is one
             raise StoreError(f"{self.path} is damaged", hint=BACKUP_HINT) from None
+        return issuers
 
     def write(self, issuers: Issuers) -> None:
         """Replace the truth, then delete the keys of issuers that will never sign again."""

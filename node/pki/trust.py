@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from node.errors import CertificateExpiredError, CertificateRevokedError, ConfigError, NotAMemberError, TrustError
@@ -242,7 +242,9 @@ def read_certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     markers = pem.count(b"-----BEGIN ")
     try:
         certificates = tuple(x509.load_pem_x509_certificates(pem))
-    except (ValueError, x509.InvalidVersion):
+        for each in certificates:
+            each.public_key()  # read only when asked for: a broken one must not wait for whoever asks first
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         certificates = ()
     # A half-written second certificate would be skipped in silence: as many must be read as begin.
     if not certificates or len(certificates) != markers or len(pem) > MAX_CHAIN_PEM_BYTES:

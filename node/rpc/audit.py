@@ -44,6 +44,11 @@ def read_request(message: pb.CosignCheckpointRequest) -> CosignRequest:
     return CosignRequest(message.log_key, message.checkpoint, message.old_size, proof)
 
 
+def parse_request(data: bytes) -> CosignRequest:
+    """Read a request from its bytes. Raises WireError."""
+    return read_request(parse(pb.CosignCheckpointRequest, data))
+
+
 def write_reply(reply: CosignReply) -> pb.CosignCheckpointResponse:
     """Return the message of a reply."""
     match reply:

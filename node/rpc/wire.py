@@ -528,6 +528,11 @@ def read_part_request(request: federation_pb2.GetMetadataRequest) -> tuple[str, 
     return request.file, request.offset
 
 
+def parse_part_request(data: bytes) -> tuple[str, int]:
+    """Read a request from its bytes. Raises WireError."""
+    return read_part_request(parse(federation_pb2.GetMetadataRequest, data))
+
+
 def write_part_request(file: str, offset: int) -> bytes:
     """Return the bytes that ask for a part of a file."""
     return federation_pb2.GetMetadataRequest(file=file, offset=offset).SerializeToString()

@@ -7,7 +7,7 @@ times in ISO 8601, tables in an order in which every row's references are there 
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +56,7 @@ def read_rows(connection: Connection, lines: Iterable[bytes]) -> int:
     _make_empty(connection, tables.values())
     count, end = 0, None
     rows = (item for line in source if (item := _parse(line)) is not None)
-    for name, group in groupby(rows, key=lambda item: item[0] if isinstance(item, list) and len(item) == 2 else None):
+    for name, group in groupby(rows, key=_table_of):
         if name is None:
             end = next(group)
             break
@@ -67,6 +67,11 @@ def read_rows(connection: Connection, lines: Iterable[bytes]) -> int:
         raise ConfigError(f"the backup's database ends early or late: {count} rows were read", hint=_HINT)
     _set_sequences(connection, tables.values())
     return count
+
+
+def _table_of(item: Any) -> str | None:
+    """Return which table a line is a row of, None for the last line."""
+    return item[0] if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) else None
 
 
 def _make_empty(connection: Connection, tables: Iterable[Table]) -> None:
@@ -88,7 +93,7 @@ def _insert(connection: Connection, table: Table, rows: Iterator[Any]) -> int:
     for row in rows:
         try:
             batch.append({name: None if row[name] is None else read(row[name]) for name, read in readers.items()})
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ConfigError(f"a row of the backup's table {table.name} cannot be read", hint=_HINT) from None
         if len(row) != len(readers):
             raise ConfigError(f"a row of the backup's table {table.name} has unknown columns", hint=_HINT)
@@ -100,7 +105,10 @@ def _insert(connection: Connection, table: Table, rows: Iterator[Any]) -> int:
 def _flush(connection: Connection, table: Table, batch: list[dict[str, Any]]) -> int:
     written = len(batch)
     if written:
-        connection.execute(insert(table), batch)
+        try:
+            connection.execute(insert(table), batch)
+        except (TypeError, ValueError, OverflowError):  # of the driver: a text or a number no database holds
+            raise ConfigError(f"a row of the backup's table {table.name} cannot be kept", hint=_HINT) from None
         batch.clear()
     return written
 
@@ -120,11 +128,26 @@ def _set_sequences(connection: Connection, tables: Iterable[Table]) -> None:
 
 
 def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Return what reads a column's values; it raises TypeError or ValueError. SQLite itself would take any kind."""
     if isinstance(kind, LargeBinary):
         return bytes.fromhex
     if isinstance(kind, UtcTime):
-        return datetime.fromisoformat
-    return lambda value: value
+        return _moment
+    python: type = kind.python_type
+
+    def same(value: Any) -> Any:
+        if type(value) is not python and not (python is float and type(value) is int):
+            raise TypeError
+        return value
+
+    return same
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment.astimezone(UTC)  # here, where what lies outside the calendar is refused
 
 
 def _plain(value: Any) -> Any:
