@@ -88,6 +88,13 @@ def _keep_alone(connection: Any, record: object) -> None:  # noqa: ARG001 - SQLA
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
 
 
+def at_one_moment(connection: Connection) -> Connection:
+    """Return the connection for reading: all its queries see the database as of the first one."""
+    if connection.dialect.name == "postgresql":
+        return connection.execution_options(isolation_level="REPEATABLE READ")
+    return connection.execution_options(**READ)
+
+
 def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own would take the lock too late
     connection.execute("PRAGMA synchronous = FULL")  # in WAL, anything less may lose the last commits at power loss

@@ -16,7 +16,7 @@ from node.store import log, reviews, tables
 from node.store.audit import AuditLog
 from node.store.cases import Cases, add_question, begin_attempt, conclude_question
 from node.store.dump import read_rows, write_rows
-from node.store.engine import NO_TRANSACTION, READ, make_engine, parse_url, place_of, sqlite_path
+from node.store.engine import NO_TRANSACTION, at_one_moment, make_engine, parse_url, place_of, sqlite_path
 from node.store.faults import SharingError, fault, translated
 from node.store.records import PENDING, TO_ANSWER, Direction, HandleRecord, Opened
 from node.store.schema import migrate
@@ -290,9 +290,7 @@ class Store:
     def dump(self) -> Iterator[bytes]:
         """Yield the whole database, as of one moment, in the lines of node/store/dump.py."""
         with translated(self._place), self._engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execution_options(isolation_level="REPEATABLE READ")
-            yield from write_rows(connection.execution_options(**READ))
+            yield from write_rows(at_one_moment(connection))
 
     def load(self, lines: Iterable[bytes]) -> int:
         """Fill a new database from such lines, all or nothing; returns how many rows. Raises as read_rows does."""
@@ -318,7 +316,7 @@ class Store:
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with self._whole_log(), translated(self._place), self._engine.connect() as connection:
-            yield connection.execution_options(**READ)
+            yield at_one_moment(connection)
             self._require_same_file()
 
     @contextmanager
