@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.fuzzing.files import write_private
 from benchmarks.fuzzing.mutate import behind, json_lines, json_value
@@ -47,13 +47,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from node.pki.membership import Membership
     from node.pki.proposal import Proposal
     from node.pki.repository import Files
 
 SIGNERS: Final = 3
+_Key = Any  # as read_signing_key returns it: the law keeps the type's name in node/pki
 SECRET: Final = bytes(range(32))
 
 
@@ -140,7 +139,7 @@ def signed_metadata(folder: Path) -> Target:
     return Target(feed, (NodeError,), seeds, behind(1, json_value))
 
 
-def _signed(text: bytes, keys: Sequence[Ed25519PrivateKey]) -> bytes:
+def _signed(text: bytes, keys: Sequence[_Key]) -> bytes:
     """Return metadata that say `text` over signatures of these keys; true ones, unless its letters are unusual."""
     try:
         signed = json.loads(text)
@@ -151,7 +150,7 @@ def _signed(text: bytes, keys: Sequence[Ed25519PrivateKey]) -> bytes:
     return json.dumps({"signatures": signatures, "signed": signed}).encode()
 
 
-def _bound(files: Files, name: str, content: bytes, holder: Ed25519PrivateKey) -> Files:
+def _bound(files: Files, name: str, content: bytes, holder: _Key) -> Files:
     """Return a repository in which one file is another, and those above it name that one."""
     changed = {**files, name: content}
     for above, below in (("1.snapshot.json", "1.targets.json"), (TIMESTAMP, "1.snapshot.json")):
