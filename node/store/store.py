@@ -116,7 +116,8 @@ class Store:
     def resolve_interrupted(self, now: datetime) -> int:
         """Give every PENDING row without an outcome the outcome `interrupted`; return how many there were.
 
-        Call it when a node starts to serve, never while one does.
+        The same bytes may be asked again at once: whoever was computing their answer is gone. Call it when a node
+        starts to serve, never while one does.
         """
         rows = tables.audit.alias()
         resolved = select(rows.c.number).where(
@@ -131,6 +132,7 @@ class Store:
             left = [log.entry_of(row) for row in connection.execute(query).mappings()]
             outcomes = [replace(each, at=now, outcome=INTERRUPTED, concerns=each.number) for each in left]
             log.append(connection, outcomes)
+            counting.end_leases(connection, now)
         return len(left)
 
     def admit(self, claim: Claim, budgets: Budgets, pending: AuditEntry | None = None) -> Admitted:

@@ -159,6 +159,15 @@ def test_a_question_that_was_never_answered_may_be_asked_again_in_the_same_bytes
     assert spent(store, Scope.PEER) == 2
 
 
+def test_after_a_start_what_nobody_computes_any_more_is_asked_again_at_once_and_at_no_cost(store: Store) -> None:
+    assert store.admit(claim("a"), Budgets()).admission is Admission.FRESH
+    spent = store.spent("33")
+    assert store.admit(claim("a"), Budgets()).admission is Admission.IN_PROGRESS
+    store.resolve_interrupted(NOW)  # as a node does that was killed
+    assert store.admit(claim("a"), Budgets()).admission is Admission.AGAIN
+    assert store.spent("33") == spent
+
+
 def test_other_bytes_under_a_used_nonce_are_refused_also_after_a_restart(url: str) -> None:
     first = open_store(url)
     nonce = first.admit(claim("a"), Budgets()) and claim("a").nonce
