@@ -234,6 +234,19 @@ def _swallowed(chance: random.Random) -> Trouble:  # noqa: ARG001 - as the other
     return Trouble("swallow", "back", 0)
 
 
+def _cut_in_search(stage: Stage) -> None:
+    """Break the connection while the registry is searched: the same bytes come again before there is an answer."""
+    world, victim = stage.world, stage.pick(HOME, THIRD)
+    world.orders(victim, Orders(search_s=0.6))
+    with stage.asking(2, timeout_s=3.0):
+        time.sleep(0.1)
+        stage.pause(0.4)
+        world.wires[victim].disturb(Trouble("refuse"))
+        world.wires[victim].heal()
+    world.orders(victim, Orders())
+    stage.over()
+
+
 # --- kill -9 at a write ------------------------------------------------------------------------------------------
 
 
@@ -853,6 +866,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     Fault("wire-slow", _PEER, "64 bytes/20 ms to 16 KiB/1 s, either direction", _wire(_slow)),
     Fault("wire-corrupt", _PEER, "one byte changed, either direction", _wire(_corrupt)),
     Fault("answers-lost", "partial answers", "questions pass, no byte comes back", _wire(_swallowed)),
+    Fault("wire-cut-in-search", "partial answers", "RST while a search takes 0.6 s", _cut_in_search),
     Fault("answers-late", "partial answers", "both peers SIGSTOP, then one after the other back", _partial),
     *(
         Fault(f"asker-dies-{place}", _KILL, f"SIGKILL right before or after {place}", _asker_dies_at(place),

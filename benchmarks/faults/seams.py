@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import signal
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -46,10 +47,15 @@ PLACES: Final[dict[str, tuple[Any, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a control file says. kill: `place:before` or `place:after`, one of PLACES. clock_s: added to the clock."""
+    """What a control file says.
+
+    kill: `place:before` or `place:after`, one of PLACES. clock_s: added to the clock. search_s: how much longer a
+    search takes: as long as one of a large registry, so that something can happen meanwhile.
+    """
 
     kill: str | None = None
     clock_s: float = 0.0
+    search_s: float = 0.0
 
 
 def write_orders(control: Path, orders: Orders) -> None:
@@ -80,8 +86,11 @@ def arm(control: Path) -> None:
 
 def _deadly(function: Callable[..., Any], name: str, control: Path) -> Callable[..., Any]:
     def die_if(when: str) -> None:
-        if read_orders(control).kill == f"{name}:{when}":
+        orders = read_orders(control)
+        if orders.kill == f"{name}:{when}":
             os.kill(os.getpid(), signal.SIGKILL)
+        if name == "search" and when == "before":
+            time.sleep(orders.search_s)
 
     @functools.wraps(function)
     async def waited(*args: Any, **kwargs: Any) -> Any:
