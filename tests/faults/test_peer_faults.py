@@ -14,7 +14,7 @@ import subprocess
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -35,8 +35,9 @@ from node.pki.keys import new_key
 from node.pki.membership import Epoch, EpochState, epoch_check
 from node.pki.register import Reason
 from node.rpc.client import ASK, HEALTH_CHECK, MAX_RETRIES
-from node.rpc.server import NOT_ACCEPTED
+from node.rpc.server import NOT_ACCEPTED, ExchangeServer
 from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
+from node.runtime import open_runtime
 from node.service import CERTIFICATE_ENDED, DISK_LOW, MAX_QUESTIONS_PER_CALLER, NO_AUDIT
 from node.tally import MAX_ROWS
 from tests.federation import FEDERATION, Federation, Node, crowd, encoded, header, now, peers_of, until
@@ -147,6 +148,34 @@ async def test_member_that_is_put_out_is_refused_on_its_open_connection(own: Nod
             own.federation.signing.join(own.home)
             with pytest.raises(PeerRefusedError):
                 await peers.ask(own.member, encoded(bali), header(), deadline_s=20)
+
+
+async def test_who_is_put_out_while_its_question_is_searched_gets_no_answer(own: Node) -> None:
+    bali, searched, released = own.federation.node("51"), asyncio.Event(), asyncio.Event()
+    with open_runtime(own.home, now) as runtime:
+        reply = runtime.service.reply
+
+        async def linger(*given: Any, **named: Any) -> bytes:
+            answer = await reply(*given, **named)
+            searched.set()
+            await released.wait()
+            return answer
+
+        runtime.service.reply = linger  # type: ignore[method-assign]
+        server = ExchangeServer(runtime)
+        await server.start()
+        try:
+            async with peers_of(bali) as peers:
+                asking = asyncio.create_task(peers.ask(own.member, encoded(bali), header(), deadline_s=20))
+                await searched.wait()
+                own.federation.authority.remove("51")
+                own.federation.publish()
+                own.federation.signing.join(own.home)
+                released.set()
+                with pytest.raises(PeerRefusedError, match=NOT_ACCEPTED):
+                    await asking
+        finally:
+            await server.stop()
 
 
 async def test_every_stranger_hears_the_same_and_the_log_tells_them_apart(own: Node) -> None:
