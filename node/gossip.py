@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from node.errors import NodeError, PeerTimeoutError
+from node.errors import NodeError, PeerError, PeerTimeoutError
 from node.log import log_bug
 from node.pki.repository import TIMESTAMP, TIMESTAMP_LIFE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from node.pki.membership import Member
     from node.pki.repository import Versions
     from node.rpc.client import Peers
@@ -34,6 +36,8 @@ class Gossip:
     def __init__(self, runtime: NodeRuntime) -> None:
         self._runtime = runtime
         self._refusals: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
+        self._has_heard = False
         self._skipped: dict[str, int] = {}
         self._is_warned = False
 
@@ -64,22 +68,35 @@ class Gossip:
     async def _round(self) -> None:
         runtime = self._runtime
         mirror = runtime.mirror
-        if await asyncio.to_thread(mirror.resign, runtime.now()):
-            _log.info("timestamp_signed")
         others = [each for each in runtime.membership.members if each.code != runtime.config.province]
         told = dict(zip(others, await asyncio.gather(*map(self._versions, others)), strict=True))
         mine = await asyncio.to_thread(mirror.versions)
         newer = [each for each, theirs in told.items() if theirs is not None and theirs[:2] > mine[:2]]
         random.shuffle(newer)  # who claims the most is not asked first: it may be lying
+        newer.sort(key=lambda each: self._lost.get(each.code, 0))  # who did not deliver the last time is asked last
         for member in newer:
             if not self._is_skipped(member) and await self._take(member):
                 break
         if mirror.key.exists():
-            for member, theirs in told.items():
-                is_astray = theirs and theirs.timestamp >= mine.timestamp and theirs.snapshot < mine.snapshot
-                if is_astray and await self._outrun(member):
-                    break
+            self._has_heard = self._has_heard or not others or any(told.values())
+            await self._sign(told)
         await asyncio.to_thread(self._warn)
+
+    async def _sign(self, told: Mapping[Member, Versions | None]) -> None:
+        """Sign what this node has as the newest, if it is time; not before others were heard, or by a wrong clock.
+
+        A copy put back from a backup would else be signed as the newest, and no list could follow it any more.
+        """
+        runtime = self._runtime
+        if not self._has_heard or runtime.clocks.problem() is not None:
+            return
+        if await asyncio.to_thread(runtime.mirror.resign, runtime.now()):
+            _log.info("timestamp_signed")
+        mine = await asyncio.to_thread(runtime.mirror.versions)
+        for member, theirs in told.items():
+            is_astray = theirs and theirs.timestamp >= mine.timestamp and theirs.snapshot < mine.snapshot
+            if is_astray and await self._outrun(member):
+                break
 
     async def _versions(self, member: Member) -> Versions | None:
         try:
@@ -94,12 +111,17 @@ class Gossip:
         runtime, read = self._runtime, Reader(self._runtime.peers, member)
         try:
             copy = await asyncio.to_thread(runtime.mirror.take, read, runtime.now())
+        except PeerError as error:  # a bad line is no bad faith: what it has may be the news that somebody is out
+            self._lost[member.code] = self._lost.get(member.code, 0) + 1
+            _log.warning("membership_not_fetched", province=member.code, reason=str(error))
+            return False
         except NodeError as error:
             times = self._refusals[member.code] = self._refusals.get(member.code, 0) + 1
             self._skipped[member.code] = min(2**times, MAX_SKIPPED_ROUNDS)
             _log.warning("membership_refused", province=member.code, reason=str(error))
             return False
         self._refusals.pop(member.code, None)
+        self._lost.pop(member.code, None)
         if copy is None:
             return False
         membership = await asyncio.to_thread(runtime.memberships.get)

@@ -97,8 +97,6 @@ class Membership:
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_members(self.members)
-        if self.expires_at <= self.issued_at:
-            raise ValueError("it ends before it begins")
         if self.epochs:
             check_epochs(self.epochs)
             if (self.key_epoch, self.epoch_check) != (self.active_epoch.number, self.active_epoch.check):

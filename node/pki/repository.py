@@ -154,7 +154,11 @@ def read_directory(data: bytes, version: int, expires_at: datetime) -> Membershi
     try:
         document = json.loads(data)
         given = {"version": version, "expires_at": expires_at.isoformat()}
-        return _MEMBERSHIP.validate_json(json.dumps({**document, **given, "superseded_by": None}))
+        membership = _MEMBERSHIP.validate_json(json.dumps({**document, **given, "superseded_by": None}))
+        # Of the list as it was signed; a timestamp may end it at any time, also before a clock that is ahead dated it.
+        if membership.expires_at > membership.issued_at:
+            return membership
+        why = "it ends before it begins"
     except ValidationError as error:
         why = complaints(error)
     except (ValueError, TypeError, RecursionError):

@@ -61,7 +61,7 @@ class VerifiedLeaf:
                 )
 
 
-def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime) -> Member:
+def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime, *, even_if_ended: bool = False) -> Member:
     """Return the member a peer's certificate speaks for. Called for every RPC: gRPC checks only once a connection.
 
     The leaf counts under an intermediate that the membership lists for its province, which counts under a root of the
@@ -69,7 +69,7 @@ def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime) -> Membe
     asked every time.
     Raises TrustError (foreign, tampered, wrong form or federation), NotAMemberError, CertificateExpiredError,
     CertificateRevokedError or, for what is no certificate, ConfigError; MembershipEndedError for a certificate that
-    would count if the membership did: asked last, so that nobody else is told.
+    would count if the membership did: asked last, so that nobody else is told; not with `even_if_ended`.
     """
     identity = _identity(leaf_pem)
     if identity.federation != membership.federation:
@@ -83,7 +83,8 @@ def verify_peer(leaf_pem: bytes, membership: Membership, now: datetime) -> Membe
     leaf = _verified(leaf_pem, member.intermediates, membership.roots)
     leaf.check_validity(now)
     leaf.check_revoked(membership.revoked)
-    membership.check_validity(now)
+    if not even_if_ended:
+        membership.check_validity(now)
     return member
 
 

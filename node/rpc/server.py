@@ -62,6 +62,8 @@ METHODS: Final[dict[str, Method]] = {
     GET_STANDING: Method.GET_STANDING,
     COSIGN: Method.COSIGN_CHECKPOINT,
 }
+# Served by the list's last word although it has ended: by these a federation that has closed comes to a new one.
+EVEN_IF_ENDED: Final = frozenset({Method.FETCH_METADATA, Method.GET_STANDING})
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_metadata_size", 8 * 1024),
@@ -209,9 +211,9 @@ class _Door(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(guarded, response_serializer=handler.response_serializer)
 
     async def _serve(self, path: str, handler: _Handler, data: bytes, context: _Context) -> Message:
-        member = self._identify(context)
-        _caller.set(member.code)
         method = METHODS.get(path)
+        member = self._identify(context, method)
+        _caller.set(member.code)
         if method is None:
             raise AccessDeniedError("no member may call this method")
         if method is not Method.ASK:  # a question's purpose stands in its header: the service asks the policy
@@ -228,17 +230,19 @@ class _Door(grpc.aio.ServerInterceptor):
         response: Message = await handler.unary_unary(request, context)
         # A search may take as long as its deadline: who was put out meanwhile gets no answer any more.
         _caller.set(None)
-        _caller.set(self._identify(context).code)
+        _caller.set(self._identify(context, method).code)
         return response
 
-    def _identify(self, context: _Context) -> Member:
+    def _identify(self, context: _Context, method: Method | None) -> Member:
         """Return the member whose certificate the connection was opened with, judged as of now."""
         peer = context.auth_context()
         if list(peer.get("ssl_tls_version", ())) != [b"TLSv1.3"]:
             raise TrustError("the connection is not TLS 1.3")
         runtime = self._runtime
         try:
-            return verify_peer(_leaf_pem(context), runtime.membership, runtime.now())
+            return verify_peer(
+                _leaf_pem(context), runtime.membership, runtime.now(), even_if_ended=method in EVEN_IF_ENDED
+            )
         except ConfigError as error:  # what is no certificate
             raise TrustError(str(error)) from None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -112,6 +114,50 @@ async def test_node_at_the_end_of_its_list_closes_says_so_and_opens_when_a_new_t
             with keeper.running():
                 await asyncio.to_thread(eventually, lambda: "membership_updated" in first.log)
             assert isinstance(await peers.ask(first.member, encoded(bali), header(), deadline_s=20), Answered)
+
+
+def with_old_timestamp(federation: Federation, hours: float) -> None:
+    """Let everybody who joins from now on have a timestamp that was signed so long ago."""
+    signing = federation.signing
+    signed_at = now() - timedelta(hours=hours)
+    signing.files = {**signing.files, TIMESTAMP: resign_timestamp(signing.files, signing.holder, signed_at)}
+    for code in (KEEPER, FIRST, SECOND):
+        Mirror(federation.nodes[code].home.tuf).install(signing.files, signed_at)
+
+
+async def test_keeper_of_the_timestamp_key_put_back_from_a_backup_takes_the_newest_and_signs_that(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """If it signed its old list first, the new one could not follow: it would carry the same version."""
+    keeper, second, bali = federation.nodes[KEEPER], federation.nodes[SECOND], federation.node("51")
+    with_old_timestamp(federation, hours=5)
+    seen = keeper.home.root / "tuf-seen.json"
+    backup = shutil.copytree(keeper.home.tuf, tmp_path / "backup"), seen.read_bytes()
+    federation.authority.remove("51")
+    publish_at(keeper)
+    federation.signing.join(second.home)
+    shutil.rmtree(keeper.home.tuf)
+    shutil.copytree(backup[0], keeper.home.tuf)
+    seen.write_bytes(backup[1])
+    with second.running(), keeper.running():
+        assert version(keeper) == version(second)
+        async with peers_of(bali) as peers:
+            with pytest.raises(PeerRefusedError):
+                await peers.ask(keeper.member, encoded(bali), header(), deadline_s=20)
+
+
+def test_keeper_of_the_timestamp_key_signs_nothing_before_it_has_heard_from_somebody(federation: Federation) -> None:
+    """And a federation that has closed to the last node opens again by itself, once two of them run."""
+    keeper, first = federation.nodes[KEEPER], federation.nodes[FIRST]
+    with_old_timestamp(federation, hours=25)
+    before = Mirror(keeper.home.tuf).versions()
+    with keeper.running():
+        time.sleep(4 * POLL_S)
+        assert Mirror(keeper.home.tuf).versions() == before
+        with first.running():
+            eventually(lambda: "membership_updated" in first.log)
+            for node in (keeper, first):
+                Mirror(node.home.tuf).load().membership.check_validity(now())
 
 
 def test_members_that_serve_bad_metadata_are_passed_over(federation: Federation) -> None:

@@ -155,6 +155,18 @@ def test_earliest_end_of_all_roles_is_the_memberships(node: Mirror, world: World
     assert node.load().membership.expires_at == NOW + HOUR
 
 
+def test_timestamp_that_ends_before_the_list_was_dated_ends_it_and_breaks_nothing(node: Mirror, world: World) -> None:
+    """A thief of a timestamp key, and a publisher whose clock is some minutes ahead."""
+    world.now = NOW + timedelta(minutes=4)
+    world.change(renew)
+    world.retime(Timestamp.type, NOW + timedelta(minutes=1))
+    node.take(read(world.files), NOW)
+    membership = node.load().membership
+    membership.check_validity(NOW)
+    with pytest.raises(TrustError, match="expired"):
+        membership.check_validity(NOW + timedelta(minutes=1))
+
+
 # --- mix and match ---
 
 
