@@ -21,7 +21,6 @@ from node.cases import (
     BY_PEOPLE,
     ERASED_AFTER,
     FARTHEST,
-    FATE_UNKNOWN,
     LOST_AFTER,
     RENEWALS_PER_DAY,
     RENEWED_AGAIN_AFTER,
@@ -30,6 +29,7 @@ from node.cases import (
     OpenQuestion,
     Standing,
     is_due,
+    is_fate_unknown,
     next_header,
     next_try,
 )
@@ -69,11 +69,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one province, on record and about to be sent."""
+    """One try at one province, on record and about to be sent.
+
+    is_repeat: in the bytes of an earlier one, of which nobody knows whether it was answered.
+    """
 
     question_id: bytes
     province: str
     question: Question
+    is_repeat: bool = False
 
 
 class CaseBook:
@@ -205,7 +209,7 @@ class CaseBook:
         entries = [self._entry(question, _digest(question), province, outcome=SENT)]
         if not self._store.record_attempt(question_id, record, standing.next_try_at, entries):
             return None
-        return Attempt(question_id, province, question)
+        return Attempt(question_id, province, question, is_repeat=header.nonce == standing.nonce)
 
     def settle(self, attempt: Attempt, heard: Heard, answer: Answered | None, model: MatchModel) -> Concluded | None:
         """Commit what came of a try, with the question's result as it now stands, and return that.
@@ -231,7 +235,7 @@ class CaseBook:
             failures = 0 if answer is not None else before.failures + 1
             hearing = self._hearing(
                 attempt.question, heard, answer, attempt.question_id, failures=failures, now=now,
-                until=opened.ask_until, keep=before.answer is not None,
+                until=opened.ask_until, keep=before.answer is not None, is_repeat=attempt.is_repeat,
             )  # fmt: skip
             event = _event(opened, attempt.province, concluded, hearing)
             outcome = self._outcome(
@@ -389,8 +393,9 @@ class CaseBook:
         now: datetime,
         until: datetime,
         keep: bool = False,
+        is_repeat: bool = False,
     ) -> HearingRecord:
-        """keep: an earlier answer stands, and what was heard now does not replace it."""
+        """keep: an earlier answer stands, and what was heard now does not replace it. is_repeat: as of an Attempt."""
         sealed = None
         if answer is not None:
             data = write_own_answer(answer, self._schema)
@@ -400,7 +405,7 @@ class CaseBook:
             province=heard.code,
             heard=None if keep and answer is None else json.dumps(as_json(heard)),
             # Of a second try, in another epoch, the bytes are not on record: the next one is a fresh one.
-            outstanding=heard.state in FATE_UNKNOWN and asked.asked_in(heard.epoch) is asked,
+            outstanding=is_fate_unknown(heard, is_repeat=is_repeat) and asked.asked_in(heard.epoch) is asked,
             failures=failed,
             next_try_at=next_try(heard, failed, now, until, self._chance()),
             sealed_answer=sealed,

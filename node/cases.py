@@ -73,6 +73,8 @@ ASKED_AGAIN: Final = frozenset(
 )
 # Of these, nobody knows whether the peer has answered.
 FATE_UNKNOWN: Final = frozenset({ProvinceState.ASKED, ProvinceState.TIMED_OUT, ProvinceState.UNREACHABLE})
+# Said before a peer has looked into the question: of bytes that it may have answered before, they tell nothing.
+NOT_LOOKED: Final = frozenset({ProvinceState.BUSY, ProvinceState.UNAVAILABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,14 @@ class OpenQuestion:
 def is_asked_again(heard: Heard) -> bool:
     """Whether the same question may still be answered after this."""
     return heard.state in ASKED_AGAIN or (heard.state is ProvinceState.REFUSED and heard.retry_after_s is not None)
+
+
+def is_fate_unknown(heard: Heard, *, is_repeat: bool) -> bool:
+    """Whether nobody knows, after this, if the bytes that were sent have been answered.
+
+    is_repeat: they had been sent before, and nobody knew it then.
+    """
+    return heard.state in FATE_UNKNOWN or (is_repeat and heard.state in NOT_LOOKED)
 
 
 def delay_s(failures: int, chance: float) -> float:

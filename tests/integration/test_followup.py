@@ -214,6 +214,27 @@ async def test_a_clock_that_leaps_has_no_question_asked_twice_while_a_caseworker
         await asking
 
 
+async def test_bytes_that_may_have_been_answered_stay_the_same_though_the_peer_is_busy_in_between(
+    office: Office,
+) -> None:
+    says = [PeerTimeoutError("its answer was lost"), Busy(1.0), Unavailable("the disk is nearly full")]
+
+    async def say(_: float) -> Any:
+        word = says.pop(0)
+        if not says:
+            del office.world.faults["36"]
+        if isinstance(word, Exception):
+            raise word
+        return word
+
+    office.world.faults["36"] = say
+    await office.ask()
+    async with office.following_up():
+        await office.until("K-1", outcome="home_found")
+    assert len(office.asked("36")) == 4
+    assert len({question.header.nonce for question in office.asked("36")}) == 1
+
+
 async def test_what_a_clock_put_off_that_was_ahead_is_asked_once_it_is_set_back(office: Office) -> None:
     office.world.faults["36"] = saying(Refused(RefusalReason.CLOCK, "clock"))
     office.clock += timedelta(days=1)
