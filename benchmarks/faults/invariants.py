@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from node.cases import SAME_BYTES_FOR
 from node.findings import Concluded, ProvinceState
 from node.pki.identity import Identity
 from node.store import NO_REQUEST, PENDING, Direction
@@ -18,6 +20,7 @@ from node.verification import OtherHead, verify_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from benchmarks.faults.books import Books
 
@@ -237,7 +240,7 @@ def _answers(scene: Scene) -> Iterator[Violation]:
         pending = {entry.number: entry for entry in entries if entry.outcome == PENDING}
         asked_anew = _asked_anew(scene, code)
         times: Counter[tuple[str, bytes]] = Counter()
-        by_case: dict[tuple[str, str], set[bytes]] = defaultdict(set)
+        by_case: dict[tuple[str, str], dict[bytes, datetime]] = defaultdict(dict)
         handles = Counter((row["peer"], row["question_nonce"]) for row in books.rows("handles"))
         for entry in entries:
             if entry.direction is not Direction.ANSWERED or entry.outcome != _ANSWERED:
@@ -249,19 +252,24 @@ def _answers(scene: Scene) -> Iterator[Violation]:
             given = handles[entry.peer, (entry.nonce or b"").hex()]
             if entry.peer != code:  # our own questions have no claim: asked again after a kill, they are searched again
                 times[entry.peer, entry.request_sha256] += 1
-                by_case[entry.peer, entry.case_reference or ""].add(entry.request_sha256)
+                by_case[entry.peer, entry.case_reference or ""].setdefault(entry.request_sha256, entry.at)
                 if given != entry.handles_given:
                     yield Violation(UNAUDITED, f"{told}: {entry.handles_given} handles given, {given} on record")
         for (peer, digest), count in times.items():
             if count > 1:
                 yield Violation(DOUBLED, f"{code} answered {digest.hex()[:12]} of {peer} {count} times anew")
         for (peer, case), digests in by_case.items():
-            if digests <= scene.ledger.raw:
+            if digests.keys() <= scene.ledger.raw:
                 continue
-            allowed = 1 + asked_anew[peer, case]
-            if len(digests) > allowed:
+            at = sorted(digests.values())
+            # Whoever has not heard an answer for so long asks in fresh bytes: docs/threat-model.md, T29.
+            late = sum(later - earlier >= SAME_BYTES_FOR for earlier, later in pairwise(at))
+            allowed = 1 + asked_anew[peer, case] + late
+            if len(at) > allowed:
+                apart = " and ".join(f"{(later - earlier).total_seconds():.0f}" for earlier, later in pairwise(at))
                 yield Violation(
-                    DOUBLED, f"{code} answered {case} of {peer} as {len(digests)} questions, {allowed} were meant"
+                    DOUBLED,
+                    f"{code} answered {case} of {peer} as {len(at)} questions, {apart} s apart; {allowed} were meant",
                 )
 
 
