@@ -27,6 +27,7 @@ from node.pki.proposal import MAX_PROPOSAL_BYTES, check_proposal, publish, read_
 from node.pki.proposal import propose as make_proposal
 from node.pki.refresh import Mirror, stored_copy
 from node.pki.repository import fingerprint_of, make_key, read_repository, read_signing_key, root_versions
+from node.pki.signed import record_signing
 from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
 if TYPE_CHECKING:
@@ -126,15 +127,20 @@ federation.add_command(propose)
 @published_options
 @click.option("--key", "key_file", required=True, type=FILE, metavar="FILE", help="Your signer's key.")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
-def sign(proposal_file: Path, published: Copy | None, key_file: Path, *, yes: bool) -> None:
-    """Show what PROPOSAL would change, in words, and add your signature to it."""
+@click.option("--even-so", is_flag=True, help="Even if this key has signed another proposal of the same version.")
+def sign(proposal_file: Path, published: Copy | None, key_file: Path, *, yes: bool, even_so: bool) -> None:
+    """Show what PROPOSAL would change, in words, and add your signature to it.
+
+    What a key has signed is kept beside it (FILE.signed): two lists of one version are not both signed unasked.
+    """
     key = read_signing_key(key_file)
     proposal = read_proposal(read_file(proposal_file, limit=MAX_PROPOSAL_BYTES))
-    base = published if proposal.targets.signed.version > 1 else None
+    base = None if proposal.is_founding else published
     signed = sign_proposal(proposal, key, base)  # refused before anybody is asked
     print_change(proposal, base)
     if not yes:
         click.confirm("Sign this?", abort=True)
+    record_signing(key_file, check_proposal(proposal, base).membership.federation, proposal, even_so=even_so)
     write_atomic(proposal_file, signed.to_bytes(), mode=PUBLIC, replace=True)
     _print_tallies(signed, base)
 
@@ -172,7 +178,7 @@ def verify(path: Path, root_sha256: str | None, *, as_json: bool) -> int:
     """
     if path.is_file():
         proposal = read_proposal(read_file(path, limit=MAX_PROPOSAL_BYTES))
-        if proposal.targets.signed.version > 1:
+        if not proposal.is_founding:
             raise ConfigError("a change is verified against what it changes", hint="`pulang federation sign` does so")
         check_proposal(proposal, None)
         if as_json:

@@ -15,7 +15,7 @@ from node.errors import ConfigError, TrustError
 from node.files import PUBLIC, read_file, write_atomic
 from node.pki import changes
 from node.pki.membership import EpochState, make_epoch, make_member, make_revocation
-from node.pki.proposal import MAX_PROPOSAL_BYTES, check_proposal, read_proposal
+from node.pki.proposal import MAX_PROPOSAL_BYTES, MAX_SKIPPED, check_proposal, read_proposal
 from node.pki.proposal import propose as make_proposal
 from node.pki.register import MAX_REVOCATION_BYTES, read_revocation
 from node.pki.repository import MAX_KEY_BYTES, MAX_TARGET_BYTES, read_signer
@@ -51,16 +51,23 @@ def _verb(**settings: Any) -> Callable[[Callable[..., Change]], click.Command]:
             metavar="FILE",
             help="The proposal to write; one that nobody has signed yet is added to.",
         )
+        @click.option(
+            "--skip",
+            type=click.IntRange(0, MAX_SKIPPED),
+            default=0,
+            metavar="N",
+            help="Versions to leave out: of proposals that were given up with signatures on them.",
+        )
         @wraps(function)
-        def command(published: Copy | None, file: Path, **given: Any) -> None:
-            _propose(file, published, function(**given), renew_root=bool(given.get("root_too")))
+        def command(published: Copy | None, file: Path, skip: int, **given: Any) -> None:
+            _propose(file, published, function(**given), renew_root=bool(given.get("root_too")), skip=skip)
 
         return command
 
     return decorate
 
 
-def _propose(file: Path, published: Copy | None, change: Change, *, renew_root: bool) -> None:
+def _propose(file: Path, published: Copy | None, change: Change, *, renew_root: bool, skip: int) -> None:
     contents, base = None, published
     if file.exists():
         begun = read_proposal(read_file(file, limit=MAX_PROPOSAL_BYTES))
@@ -69,8 +76,9 @@ def _propose(file: Path, published: Copy | None, change: Change, *, renew_root: 
                 f"{file} is signed already, and nothing can be added to it",
                 hint="make a proposal of its own, in another file",
             )
-        base = published if begun.targets.signed.version > 1 else None
+        base = None if begun.is_founding else published
         contents = check_proposal(begun, base)
+        skip = max(skip, begun.targets.signed.version - (base.membership.version if base else 0) - 1)
         renew_root = renew_root or begun.root is not None
     elif published is not None:
         contents = published.contents
@@ -79,7 +87,7 @@ def _propose(file: Path, published: Copy | None, change: Change, *, renew_root: 
             "nothing is published here, and there is no proposal to add to",
             hint="`pulang federation init` founds a federation; `join` brings one here",
         )
-    proposal = make_proposal(change(contents), base, datetime.now(UTC), renew_root=renew_root)
+    proposal = make_proposal(change(contents), base, datetime.now(UTC), renew_root=renew_root, skip=skip)
     write_atomic(file, proposal.to_bytes(), mode=PUBLIC, replace=file.exists())
     print_change(proposal, base)
     click.echo(f"wrote {file}; every signer runs `pulang federation sign {file} --key FILE`")

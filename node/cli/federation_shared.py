@@ -44,7 +44,10 @@ def print_change(proposal: Proposal, published: Copy | None) -> None:
     if before is None:
         click.echo(f"This would found the federation {after.membership.federation}:")
     else:
-        click.echo(f"This would change {after.membership.federation}, version {proposal.targets.signed.version - 1}:")
+        click.echo(
+            f"This would change {after.membership.federation}, version {before.membership.version}, to version "
+            f"{proposal.targets.signed.version}:"
+        )
     for line in describe(before, after) or ["= nothing changes; the dates begin anew"]:
         click.echo(plain(line))
     for line in concerns(after):

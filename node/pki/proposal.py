@@ -31,6 +31,7 @@ from node.pki.repository import (
     signer_of,
     target_file,
     to_bytes,
+    version_followed,
     whole,
 )
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "pulang-proposal-1"
 MAX_PROPOSAL_BYTES: Final = 16 << 20
+MAX_SKIPPED: Final = 64
 EDITED_HINT: Final = "do not sign it; ask who sent it for the file as it was proposed"
 
 
@@ -54,6 +56,11 @@ class Proposal:
     root: Metadata[Root] | None
     targets: Metadata[Targets]
     files: Files
+
+    @property
+    def is_founding(self) -> bool:
+        """Whether it follows nothing."""
+        return version_followed(self.targets.signed) == 0
 
     @property
     def is_signed(self) -> bool:
@@ -101,16 +108,20 @@ def read_proposal(data: bytes) -> Proposal:
     return Proposal(root, targets, files)
 
 
-def propose(contents: Contents, published: Copy | None, now: datetime, *, renew_root: bool = False) -> Proposal:
+def propose(
+    contents: Contents, published: Copy | None, now: datetime, *, renew_root: bool = False, skip: int = 0
+) -> Proposal:
     """Return an unsigned proposal of these contents on top of what is published; None: it founds a federation.
 
+    skip: how many versions of the list to leave out: of proposals that were given up with signatures on them.
     Raises ConfigError when the contents cannot be.
     """
     now = whole(now)
     contents = replace(contents, membership=replace(contents.membership, issued_at=now, expires_at=now + TARGETS_LIFE))
     contents.check()
     base = published.versions if published else {Root.type: 0, Targets.type: 0}
-    targets = build_targets(contents, base[Targets.type] + 1, now + TARGETS_LIFE)
+    follows = base[Targets.type]
+    targets = build_targets(contents, follows + 1 + skip, now + TARGETS_LIFE, follows=follows)
     root = None
     if published is None or renew_root or not _same_signers(contents, published.contents):
         root = Metadata(build_root(contents, base[Root.type] + 1, now + ROOT_LIFE))
@@ -132,16 +143,18 @@ def check_proposal(proposal: Proposal, published: Copy | None) -> Contents:
             f"{published.contents.membership.federation}",
             hint="name the repository of the right federation",
         )
-    if targets.version != base[Targets.type] + 1 or (root and root.version != base[Root.type] + 1):
+    follows = base[Targets.type]
+    is_next = version_followed(targets) == follows and follows < targets.version <= follows + 1 + MAX_SKIPPED
+    if not is_next or (root and root.version != base[Root.type] + 1):
         raise TrustError(
-            f"the proposal makes version {targets.version}, and version {base[Targets.type]} is published here",
+            f"the proposal makes version {targets.version} of another than version {follows}, which is published here",
             hint="take the newest repository; if another proposal was published first, make this one anew",
         )
     issued_at = contents.membership.issued_at
     if targets.expires != issued_at + TARGETS_LIFE or (root and root.expires != issued_at + ROOT_LIFE):
         raise TrustError("the proposal's dates do not follow from the day it was made", hint=EDITED_HINT)
     # What is signed must be exactly what is shown: built from what people read, it must come out the same.
-    expected = build_targets(contents, targets.version, targets.expires)
+    expected = build_targets(contents, targets.version, targets.expires, follows=follows)
     same = targets.to_dict() == expected.to_dict()
     if root is not None:
         same = same and root.to_dict() == build_root(contents, root.version, root.expires).to_dict()

@@ -188,7 +188,7 @@ def _updated(work: Path, fetcher: PartReader, trusted_root: bytes, now: datetime
         path: _target(updater, target, known.get(target_file(target)))
         for path, target in sorted(targets.targets.items())
     }
-    return _collect(work, targets, bodies)
+    return _collect(work, targets, bodies, known)
 
 
 def stored_copy(files: Files, trusted_root: bytes) -> Copy:
@@ -486,7 +486,7 @@ def _target(updater: Updater, target: TargetFile, known: bytes | None) -> bytes:
     return Path(updater.download_target(target)).read_bytes()
 
 
-def _collect(work: Path, targets: Targets, bodies: Files) -> Copy:
+def _collect(work: Path, targets: Targets, bodies: Files, known: Files) -> Copy:
     history = work / "root_history"
     newest = int((work / "root.json").resolve().name.split(".")[0])
     roots = {path.name: path.read_bytes() for path in history.iterdir() if int(path.name.split(".")[0]) <= newest}
@@ -496,6 +496,10 @@ def _collect(work: Path, targets: Targets, bodies: Files) -> Copy:
     every = (root, timestamp, snapshot, targets)
     if max(signed.version for signed in every) > MAX_VERSION:
         raise TrustError("a version in it is higher than any can be", hint=REFUSED_HINT)
+    # A version is one list: whoever holds a timestamp key may not put another in its place that was signed as well.
+    name = f"{targets.version}.targets.json"
+    if name in known and _is_another_list(known[name], (work / "targets.json").read_bytes()):
+        raise TrustError("targets.json: another list of this version is here already", hint=REFUSED_HINT)
     contents = read_contents(root, targets, bodies)
     # Signers may have used one key for two federations: what they signed for the one is nothing to the other.
     if {federation_of(parse(data, Root).signed) for data in roots.values()} != {contents.membership.federation}:
@@ -512,6 +516,14 @@ def _collect(work: Path, targets: Targets, bodies: Files) -> Copy:
         versions={signed.type: signed.version for signed in every},
         ends={signed.type: signed.expires for signed in every},
     )
+
+
+def _is_another_list(before: bytes, now: bytes) -> bool:
+    """Whether two files of one version say different things; other signatures under the same list are no difference."""
+    try:
+        return parse(before, Targets).signed_bytes != parse(now, Targets).signed_bytes
+    except TrustError:
+        return False  # damaged on the disk: the good one replaces it
 
 
 def _refusal(file: str, error: RepositoryError | DownloadError) -> TrustError:

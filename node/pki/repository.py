@@ -62,6 +62,7 @@ MAX_ROOTS: Final = 256
 MAX_KEY_BYTES: Final = 4096
 MAX_VERSION: Final = 2**53  # beyond it JSON readers differ, and the contract's 64 bits end
 NAME_FIELD: Final = "x-pulang-name"  # of a key: whose it is; beside the key, not part of its id
+FOLLOWS_FIELD: Final = "x-pulang-follows"  # of targets: which version of the list this one changes
 FEDERATION_FIELD: Final = "x-pulang-federation"  # of a root: else one federation's could be shown to another's nodes
 SPECIFICATION: Final = "1.0.31"
 
@@ -181,10 +182,10 @@ def build_root(contents: Contents, version: int, expires: datetime) -> Root:
     return root
 
 
-def build_targets(contents: Contents, version: int, expires: datetime) -> Targets:
-    """Return the targets metadata these contents need, unsigned."""
+def build_targets(contents: Contents, version: int, expires: datetime, *, follows: int) -> Targets:
+    """Return the targets metadata these contents need, unsigned. follows: the version that they change."""
     found = {path: TargetFile.from_data(path, data, ["sha256"]) for path, data in sorted(contents.files.items())}
-    return Targets(version, SPECIFICATION, expires, found)
+    return Targets(version, SPECIFICATION, expires, found, unrecognized_fields={FOLLOWS_FIELD: follows})
 
 
 def read_contents(root: Root, targets: Targets, files: Files) -> Contents:
@@ -244,6 +245,11 @@ def newest_root(files: Files) -> Metadata[Root]:
 def federation_of(root: Root) -> object:
     """Return the federation a root names as its own; whatever stands there, it is signed."""
     return root.unrecognized_fields.get(FEDERATION_FIELD)
+
+
+def version_followed(targets: Targets) -> object:
+    """Return the version a list says that it changes; whatever stands there, it is signed."""
+    return targets.unrecognized_fields.get(FOLLOWS_FIELD)
 
 
 def root_versions(files: Iterable[str]) -> list[int]:

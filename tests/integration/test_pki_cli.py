@@ -419,6 +419,19 @@ def test_a_folder_that_is_no_authority_is_refused(founded: Shell) -> None:
     founded.refused(ISSUE.replace("--authority authority", "--authority n35"), 78, "holds no authority")
 
 
+def test_a_signer_is_held_from_signing_two_lists_of_one_version(signed: Shell) -> None:
+    admit = f"{PROPOSE} admit --repository repository --province 33 --address 127.0.0.1:7033"
+    signed.ok(f"{admit} --proposal one")
+    signed.ok("federation sign one --repository repository --key s1.key --yes")
+    signed.ok("federation sign one --repository repository --key s1.key --yes")  # the same again
+    signed.ok(f"{admit} --name Other --proposal two")
+    sign = "federation sign two --repository repository --key s1.key --yes"
+    signed.refused(sign, 77, "this key has signed another list of version 2")
+    signed.ok(f"{admit} --name Other --proposal three --skip 1")
+    assert "version 1, to version 3:" in signed.ok(sign.replace("two", "three"))
+    signed.ok(f"{sign} --even-so")
+
+
 def test_a_code_of_no_province_is_not_admitted_unnamed(signed: Shell) -> None:
     admit = f"{PROPOSE} admit --repository repository --proposal change --province 99 --address localhost:7099"
     signed.refused(admit, 78, "99 is not the code of a province")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuf.api.metadata import Root, Targets
 
-from node.errors import ConfigError, TrustError
+from node.errors import ConfigError, StoreError, TrustError
 from node.pki import changes
 from node.pki.membership import Epoch, EpochState, Revocation
 from node.pki.proposal import Proposal, check_proposal, propose, publish, read_proposal, sign_proposal, tallies
 from node.pki.register import Reason
 from node.pki.repository import DIRECTORY, Contents, add_signature
+from node.pki.signed import record_signing
 from tests.listing import ListedAuthority
 from tests.pki_world import World as PkiWorld
 from tests.pki_world import pem
@@ -167,8 +169,46 @@ def test_second_of_two_proposals_is_refused_once_the_first_is_published(world: W
     first, second = world.proposal(admit), world.proposal(renew)
     signed = world.sign(second)
     world.publish(world.sign(first))
-    with pytest.raises(TrustError, match="makes version 2, and version 2 is published here"):
+    with pytest.raises(TrustError, match="makes version 2 of another than version 2, which is published here"):
         publish(signed, world.copy, key(world.holder), NOW)
+
+
+def test_version_that_was_given_up_is_left_out_and_can_come_no_more(world: World) -> None:
+    copy = world.copy
+    assert copy is not None
+    given_up = world.sign(world.proposal(admit))
+    instead = world.sign(propose(changes.without_member(copy.contents, "33"), copy, NOW, skip=1))
+    world.publish(instead)
+    assert world.copy is not None
+    assert world.copy.membership.version == 3
+    with pytest.raises(TrustError, match="version 2 of another than version 3"):
+        publish(given_up, world.copy, key(world.holder), NOW)
+
+
+def test_version_left_out_does_not_undo_what_was_published_meanwhile(world: World) -> None:
+    """A proposal holds the whole list: what it was not made on top of, it would take back."""
+    copy = world.copy
+    assert copy is not None
+    skipping = world.sign(propose(admit(copy.contents), copy, NOW, skip=1))
+    world.remove("33")
+    with pytest.raises(TrustError, match="version 3 of another than version 2"):
+        publish(skipping, world.copy, key(world.holder), NOW)
+
+
+def test_key_does_not_sign_two_lists_of_one_version_unasked(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "31.key"
+    first, second = world.proposal(admit), world.proposal(lambda contents: changes.without_member(contents, "33"))
+    record_signing(file, "fkd-mpu", first)
+    record_signing(file, "fkd-mpu", read_proposal(first.to_bytes()))  # the same again
+    with pytest.raises(TrustError, match="another list of version 2"):
+        record_signing(file, "fkd-mpu", second)
+    record_signing(file, "exercise", second)
+    record_signing(file, "fkd-mpu", propose(second.contents(world.copy), world.copy, NOW, skip=1))
+    record_signing(file, "fkd-mpu", second, even_so=True)
+    assert stat.S_IMODE((tmp_path / "31.key.signed").stat().st_mode) == 0o600
+    (tmp_path / "31.key.signed").write_text("{}\n")
+    with pytest.raises(StoreError, match="damaged"):
+        record_signing(file, "fkd-mpu", first)
 
 
 def test_another_federations_proposal_is_refused(world: World) -> None:

@@ -409,6 +409,31 @@ def test_version_that_no_reader_could_hold_is_refused(node: Mirror, world: World
     refused(node, world, "higher than any can be")
 
 
+def test_another_list_of_the_same_version_is_not_put_in_its_place(node: Mirror, world: World) -> None:
+    """Two were signed by a threshold and one was published: whoever holds a timestamp key would choose again."""
+    given_up = World(dict(world.files))
+    world.remove("33")
+    node.take(read(world.files), NOW)
+    given_up.change(lambda contents: changes.with_member(contents, member("94")))
+    for role in (Snapshot.type, Timestamp.type):
+        metadata = given_up.signed(role)
+        metadata.signed.version = 9
+        given_up.put(metadata, [given_up.holder])
+    given_up.bind()
+    refused(node, given_up, "another list of this version is here already")
+    assert codes(node) == ["35"]
+
+
+def test_same_list_with_other_signatures_is_the_same_list(node: Mirror, world: World) -> None:
+    other = World(dict(world.files))
+    proposal = world.proposal(lambda contents: changes.with_member(contents, member("36")))
+    world.publish(world.sign(proposal, "18", "31"))
+    node.take(read(world.files), NOW)
+    other.publish(other.sign(proposal, "31", "32"))
+    other.forge(Timestamp.type, lambda signed: setattr(signed, "version", 9))
+    assert node.take(read(other.files), NOW) is not None
+
+
 def test_version_of_five_thousand_digits_is_refused(node: Mirror, world: World) -> None:
     world.files[TIMESTAMP] = world.files[TIMESTAMP].replace(b'"version":1', b'"version":' + b"9" * 5000)
     refused(node, world, "malformed")
@@ -490,7 +515,7 @@ def test_signed_list_that_makes_no_sense_is_refused(node: Mirror, world: World) 
     from node.pki.repository import Contents, build_targets, target_file  # noqa: PLC0415
 
     contents = Contents(membership, copy.contents.signers, 2, copy.contents.holders)
-    targets = build_targets(contents, 2, NOW + DAY)
+    targets = build_targets(contents, 2, NOW + DAY, follows=1)
     from tuf.api.metadata import Metadata  # noqa: PLC0415
 
     world.put(Metadata(targets), world.signers)
