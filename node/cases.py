@@ -27,6 +27,8 @@ LOST_AFTER: Final = timedelta(seconds=10)
 ASK_AGAIN_FOR: Final = timedelta(days=7)  # unless `ask_again_days` says otherwise
 # Refusals with which nothing is wrong with the question itself -> the shortest pause before it is put again, seconds.
 LATER_REFUSALS: Final = {"clock": 30.0, "budget": 3600.0}
+# Turned away at the door: for a certificate, a list of members or a clock, which somebody will set right.
+DOOR_PAUSE_S: Final = 30.0
 # No try is put off for longer than LONGEST_DELAY_S and a tenth: what is due later than this was put off by a clock that
 # was ahead and has been set back, and is due now.
 FARTHEST: Final = timedelta(seconds=4200)

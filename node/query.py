@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from matching.encoding import client_warnings
 from matching.posterior import combine, decide
-from node.cases import ASK_AGAIN_FOR, LATER_REFUSALS, is_asked_again
+from node.cases import ASK_AGAIN_FOR, DOOR_PAUSE_S, LATER_REFUSALS, is_asked_again
 from node.errors import (
     NodeError,
     OutcomeLostError,
@@ -259,7 +259,7 @@ _PEER_STATES: Final[tuple[tuple[type[PeerError], ProvinceState], ...]] = (
 
 def _peer_error(code: str, error: PeerError, ms: int) -> Heard:
     state = next((state for kind, state in _PEER_STATES if isinstance(error, kind)), ProvinceState.UNREACHABLE)
-    return Heard(code, state, ms, str(error))
+    return Heard(code, state, ms, str(error), DOOR_PAUSE_S if state is ProvinceState.REFUSED else None)
 
 
 def _understand(client: Client, encoder: QueryEncoder, today: date) -> tuple[EncodedQuery, list[Warned]]:

@@ -15,7 +15,7 @@ from matching.question import Client
 from matching.schema import PERSON_SCHEMA
 from node.casebook import CaseBook
 from node.cases import ERASED_AFTER, RENEWED_AGAIN_AFTER, ClosedReason
-from node.errors import CaseError, PeerTimeoutError, PeerUnreachableError, TrustError
+from node.errors import CaseError, PeerRefusedError, PeerTimeoutError, PeerUnreachableError, TrustError
 from node.findings import Concluded, from_json
 from node.followup import FollowUp
 from node.messages import Answered, Busy, NeedMore, RefusalReason, Refused, Unavailable
@@ -156,6 +156,7 @@ async def test_who_is_never_registered_is_told_so_only_when_the_last_province_ha
     [
         (DOWN, True),
         (failing(PeerTimeoutError("too late")), True),
+        (failing(PeerRefusedError("it does not trust our certificate")), True),
         (saying(Busy(1.0)), True),
         (saying(Unavailable("no registry imported yet")), True),
         (saying(Refused(RefusalReason.CLOCK, "clock")), True),
