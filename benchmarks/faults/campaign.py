@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.faults.catalogue import FAULTS, Fault, Stage
 from benchmarks.faults.invariants import KINDS, LOST, PROMISE, Violation
-from benchmarks.faults.world import SETTLE_S, until
+from benchmarks.faults.world import PROVINCES, SETTLE_S, START_S, until
 from node.errors import ConfigError, NodeError
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def _run(world: World, fault: Fault, stage: Stage, outcome: Outcome) -> None:
     """Inject once, check, wait for recovery, check again."""
     outcome.runs += 1
     try:
+        until(lambda: all(map(world.is_ready, PROVINCES)), START_S, "the nodes are not ready")
         fault.inject(stage)
     except NodeError as error:  # a node that does not come back, say: the campaign goes on without this run's rest
         stage.promise(kept=False, text=f"the run could not be brought to its end: {error}")
