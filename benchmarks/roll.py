@@ -249,7 +249,8 @@ class Intruder:
 
     def until_accepted(self) -> None:
         """Wait until every province answers it. Raises PeerUnreachableError."""
-        self._until(lambda code: self.accepted.get(code, 0.0) > max(self.refused.get(code, 0.0), _now_s() - 1.0))
+        began = _now_s()
+        self._until(lambda code: self.accepted.get(code, 0.0) > max(self.refused.get(code, 0.0), began))
 
     def until_refused(self) -> None:
         """Wait until every province has turned it away for a while. Raises PeerUnreachableError."""
