@@ -10,12 +10,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import secrets as chance
 import shutil
 import tarfile
 import tempfile
 import zlib
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -26,10 +27,11 @@ from node.config import complaints, load_config
 from node.errors import ConfigError, StoreError
 from node.files import PRIVATE, check_free, make_private_folder, sync_folder
 from node.home import NodeHome
+from node.pki.register import only_writer
 from node.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from typing import IO
 
@@ -138,34 +140,59 @@ def _require_same_node(memory: Manifest, keys: Manifest) -> None:
         raise ConfigError("memory and keys are of two different nodes", hint="name the file of this one")
 
 
-def _files(home: NodeHome) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return the folder's files by path, those anybody in the ministry may see and those that hold a secret."""
-    plain: dict[str, Path] = {}
-    secret: dict[str, Path] = {}
-    for path in sorted(home.root.rglob("*")):
-        name = path.relative_to(home.root).as_posix()
-        if path.is_symlink() or not path.is_file() or name.split("/")[0] in LEFT_OUT or path.name.endswith(".tmp"):
-            continue
-        if path.suffix == ".lock":
-            continue
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path} is over {MAX_FILE_BYTES >> 20} MiB: not a file of a node", hint="move it away")
-        (secret if _is_secret(name, path) else plain)[name] = path
+def _files(home: NodeHome) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return the folder's files by path, those anybody in the ministry may see and those that hold a secret.
+
+    Read at once and whole: a running node replaces its list and certificates meanwhile. Its list and its register are
+    read while nobody writes them, so that what names a file and the file itself are of one moment.
+    """
+    plain: dict[str, bytes] = {}
+    secret: dict[str, bytes] = {}
+    with ExitStack() as still:
+        for folder in (home.tuf, home.ca):
+            if folder.is_dir():
+                still.enter_context(only_writer(folder))
+        for path in _listed(home.root):
+            name = path.relative_to(home.root).as_posix()
+            with suppress(FileNotFoundError):  # gone since it was listed: it was no part of anything
+                data = _read_whole(path)
+                (secret if _is_secret(name, path, data) else plain)[name] = data
     return plain, secret
 
 
-def _is_secret(name: str, path: Path) -> bool:
-    return name.startswith("secrets/") or path.suffix == ".key" or b"PRIVATE KEY" in path.read_bytes()
+def _listed(root: Path) -> Iterator[Path]:
+    """Yield every file to be kept; folders may come and go meanwhile."""
+    for folder, inner, names in os.walk(root):
+        here = Path(folder)
+        if here == root:
+            inner[:] = [name for name in inner if name not in LEFT_OUT]
+            names = [name for name in names if name not in LEFT_OUT]  # noqa: PLW2901 - as os.walk is meant to be used
+        inner.sort()
+        for path in (here / name for name in sorted(names)):
+            if path.suffix not in {".tmp", ".lock"} and not path.is_symlink():
+                yield path
 
 
-def _write(out: Path, kind: str, config: NodeConfig, now: datetime, files: dict[str, Path]) -> Manifest:
+def _read_whole(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        data = stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path} is over {MAX_FILE_BYTES >> 20} MiB: not a file of a node", hint="move it away")
+    return data
+
+
+def _is_secret(name: str, path: Path, data: bytes) -> bool:
+    return name.startswith("secrets/") or path.suffix == ".key" or b"PRIVATE KEY" in data
+
+
+def _write(out: Path, kind: str, config: NodeConfig, now: datetime, files: Mapping[str, bytes | Path]) -> Manifest:
     manifest = Manifest.model_validate(
         {
             "kind": kind,
             "federation": config.federation,
             "province": config.province,
             "taken_at": now,
-            "files": {name: _digest(path) for name, path in files.items()},
+            "files": {name: _digest(content) for name, content in files.items()},
         }
     )
     temporary = out.with_name(f".{out.name}.{chance.token_hex(4)}.tmp")
@@ -173,8 +200,8 @@ def _write(out: Path, kind: str, config: NodeConfig, now: datetime, files: dict[
         temporary.touch(mode=PRIVATE, exist_ok=False)
         with tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
             _add(archive, MANIFEST, io.BytesIO(manifest.model_dump_json(indent=1).encode()), now)
-            for name, path in files.items():
-                with path.open("rb") as stream:
+            for name, content in files.items():
+                with _opened(content) as stream:
                     _add(archive, name, stream, now)
         with temporary.open("rb") as stream:
             written = _extract_stream(stream, None, kind)  # what a restore would find, before anybody relies on it
@@ -281,6 +308,12 @@ def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
+def _opened(content: bytes | Path) -> IO[bytes]:
+    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+
+
+def _digest(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,6 +8,7 @@ import gzip
 import io
 import random
 import tarfile
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from node.backup import DATABASE, MANIFEST, create_backup, restore_backup, verif
 from node.errors import ConfigError, StoreError
 from node.home import NodeHome
 from node.messages import Answered
+from node.pki.refresh import Mirror
 from node.store import open_store
 from tests.federation import JOKO, Federation, Node, crowd, encoded, header, now, peers_of
 from tests.postgres import postgres_server  # noqa: F401 - the fixture
@@ -56,6 +58,33 @@ def test_a_restored_node_answers_and_remembers(made: Federation, tmp_path: Path)
         assert isinstance(asyncio.run(_ask(asker, own)), Answered)
     assert [row.number for row in own.audit()][: len(before)] == [row.number for row in before]
     assert len(own.audit()) > len(before)
+
+
+def test_a_backup_beside_a_node_whose_list_is_renewed_all_the_while_is_of_one_moment(
+    made: Federation, tmp_path: Path
+) -> None:
+    own, over = made.node("36"), threading.Event()
+
+    def renew() -> None:
+        while not over.is_set():
+            made.publish()
+            made.signing.join(own.home)
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
+    try:
+        for number in range(15):
+            create_backup(own.home, tmp_path / f"{number}.tar.gz", now())
+    finally:
+        over.set()
+        renewing.join()
+    versions = []
+    for number in range(15):
+        home = NodeHome(tmp_path / str(number))
+        restore_backup(tmp_path / f"{number}.tar.gz", home)
+        versions.append(Mirror(home.tuf).load().membership.version)
+    assert versions == sorted(versions)
+    assert versions[0] < versions[-1]
 
 
 def test_memory_holds_no_key_and_no_secret(made: Federation, tmp_path: Path) -> None:
