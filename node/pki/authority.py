@@ -206,7 +206,11 @@ class Authority:
                 refuse_outliving(root, record.not_after, now)
                 # Register before signing: a certificate outside the register could never be revoked.
                 self.register.enter(record)
-            elif (record.kind, record.province) != ("intermediate", province) or record.issuer_key != active.key:
+            elif (
+                (record.kind, record.province, record.issuer_key) != ("intermediate", province, active.key)
+                or now >= record.not_after
+                or self.register.is_revoked(record)
+            ):
                 raise known_key(record)
             stored = self.stored(record)
             if not stored.exists():

@@ -206,7 +206,7 @@ class ProvinceAuthority:
             record = Issued("leaf", serial, province, key_hash(key), active.key, not_before, not_after, now)
             # Register before signing: a certificate outside the register could never be revoked.
             self.register.enter(record)
-        elif record.issuer_key != active.key or now >= record.not_after:
+        elif record.issuer_key != active.key or now >= record.not_after or self.register.is_revoked(record):
             raise known_key(record)
         validity = (record.not_before, record.not_after)
         leaf = leaf_builder(intermediate, self.identity, key, int(record.serial, 16), validity).sign(

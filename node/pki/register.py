@@ -88,6 +88,10 @@ class Register:
         """Return the certificate of a key, None for a new one."""
         return next((issued for issued in self.issued() if issued.key == key), None)
 
+    def is_revoked(self, record: Issued) -> bool:
+        """Whether a certificate of this register was taken back."""
+        return any((each.issuer_key, each.serial) == (record.issuer_key, record.serial) for each in self.revocations())
+
     def revoke(self, serial: str, reason: Reason, now: datetime) -> Revocation:
         """Record that a certificate counts no more; one taken back before keeps its first reason and date.
 

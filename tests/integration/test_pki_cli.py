@@ -201,6 +201,23 @@ def test_a_reused_key_is_refused_for_another_intermediate_and_for_another_leaf(f
     founded.refused("cert issue --home n35 served.csr --out again.crt", 77, "the request's key is in the register")
 
 
+def test_a_revoked_certificate_is_not_given_out_again_for_its_request(founded: Shell) -> None:
+    founded.ok(ISSUE)
+    issued = json.loads(founded.ok("ca status --authority authority --json"))["intermediates"]
+    founded.ok(f"cert revoke --authority authority --serial {issued[0]['serial']} --reason ca_compromise")
+    founded.refused(ISSUE.replace("35.crt", "again.crt"), 77, "the request's key is in the register already")
+    founded.ok("ca prepare --home n35 --discard --out 2.csr")
+    founded.ok("ca issue --authority authority --province 35 2.csr --out 2.crt")
+    founded.ok("ca install --home n35 2.crt --root authority/root.pem")
+    founded.ok(ACTIVATE)
+    founded.ok("node init --home served --province 35")
+    founded.ok("cert request --home served --out served.csr")
+    founded.ok("cert issue --home n35 served.csr --out served.crt")
+    entry = json.loads((founded.folder / "n35" / "ca" / "issued.jsonl").read_text())
+    founded.ok(f"cert revoke --home n35 --serial {entry['serial']} --reason key_compromise")
+    founded.refused("cert issue --home n35 served.csr --out again.crt", 77, "the request's key is in the register")
+
+
 def test_nothing_is_issued_beyond_its_issuers_life(founded: Shell) -> None:
     founded.refused(f"{ISSUE} --days 732", 78, "issued for 1 to 731 days, not 732")
     founded.ok(f"{ISSUE} --days 30")
