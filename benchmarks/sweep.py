@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -31,6 +31,7 @@ from node.errors import QueryBudgetError
 from node.guard import Guard
 from node.messages import NONCE_BYTES, PSEUDONYM_BYTES, Purpose, QuestionHeader, ReceivedQuestion
 from node.store import Admission, AuditEntry, Direction, open_store
+from node.sweep import is_strong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,24 +66,38 @@ RAID: Final = 40
 OPEN_SHARE: Final = 0.4  # clients not found, asked about again with every new registry
 OPEN_FOR: Final = timedelta(days=90)
 NEW_REGISTRY: Final = timedelta(days=7)
+CHANGEOVER_DAY: Final = 180  # a new key epoch: every open case is asked about again, in words that are new
+AGAIN_PER_DAY: Final = 40
+AGAIN_EVERY: Final = timedelta(seconds=30)  # both as node/cases.py has them
 LIST_SHARE: Final = 0.9  # of a rogue's list of persons, how many the registry holds
+CONFIRM_BITS: Final = 3.0  # a candidate this far above "anybody in the registry" tells a rogue that its guess was right
 DETAILS: Final = ("born", "birthplace", "mother_name")
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question on its way. person: the record it is about, if the registry holds it."""
+    """One question on its way.
+
+    person: the record it is about, if the registry holds it. epoch: of the linkage key. is_again: asked by the node
+    itself, because a registry has changed.
+    """
 
     at: datetime
     operator: int
     case: str
     client: Client = field(repr=False)
     person: str | None = field(default=None, repr=False)
+    epoch: int = 1
+    is_again: bool = False
 
 
 @dataclass
 class Outcome:
-    """What came of one asker's questions. minutes: until the first alarm, None without one."""
+    """What came of one asker's questions.
+
+    confirmed: registered persons of its list whose answer showed a candidate, and a rogue learned by it that they are
+    here. minutes, answered_before, confirmed_before: until the first alarm, None without one.
+    """
 
     asker: str
     asked: int = 0
@@ -92,7 +107,8 @@ class Outcome:
     confirmed: int = 0
     minutes: float | None = None
     answered_before: int | None = None
-    alarms: Counter[str] = field(default_factory=Counter)
+    confirmed_before: int | None = None
+    alarms: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,24 @@ def honest(world: World, peer: int, seed: int) -> list[Question]:
             else:
                 client, person = world.elsewhere[next(away, int(chance.integers(len(world.elsewhere))))], None
             asked += _talk(chance, begin, client, person)
-    return sorted(asked, key=lambda question: question.at)
+    return sorted([*asked, *_changeover(asked)], key=lambda question: question.at)
+
+
+def _changeover(asked: Sequence[Question]) -> list[Question]:
+    """Return what is asked when the linkage key changes: every case of the last days that is still asked about."""
+    begin = START + timedelta(days=CHANGEOVER_DAY)
+    last: dict[str, Question] = {}
+    for question in asked:
+        if begin - OPEN_FOR < question.at < begin and question.is_again:
+            last[question.case] = question
+    return [
+        replace(
+            question,
+            at=begin + timedelta(days=number // AGAIN_PER_DAY) + AGAIN_EVERY * (number % AGAIN_PER_DAY),
+            epoch=2,
+        )
+        for number, question in enumerate(last.values())
+    ]
 
 
 def _talk(chance: np.random.Generator, begin: datetime, client: Client, person: str | None) -> list[Question]:
@@ -181,9 +214,8 @@ def _talk(chance: np.random.Generator, begin: datetime, client: Client, person: 
     if chance.random() < OPEN_SHARE:
         again = START + NEW_REGISTRY * (int((at - START) / NEW_REGISTRY) + 1)
         while again < begin + OPEN_FOR:
-            asked.append(
-                Question(again + timedelta(seconds=int(chance.integers(3600))), operator, case, steps[-1], person)
-            )
+            at = again + timedelta(seconds=int(chance.integers(3600)))
+            asked.append(Question(at, operator, case, steps[-1], person, is_again=True))
             again += NEW_REGISTRY
     return asked
 
@@ -196,16 +228,23 @@ def _without(client: Client, names: Sequence[str]) -> Client:
 # --- rogues -----------------------------------------------------------------------------------------------------------
 
 Rogue = tuple[str, list[Question]]
+Target = tuple[Client, "str | None"]
+
+FAST: Final = timedelta(seconds=20)
+A_DAY_16: Final = timedelta(minutes=25)
+A_DAY_4: Final = timedelta(minutes=105)
 
 
 def rogues(world: World, seed: int) -> list[Rogue]:
     """Return what each kind of rogue would ask in a month; far more than any budget."""
     chance = np.random.Generator(np.random.PCG64([seed, 99]))
     known = _list_of_persons(world, chance)
-    strangers = [(client, None) for client in world.elsewhere]
-    padded = [
-        pair for n, person in enumerate(known) for pair in ([person, strangers[n // 3]] if n % 3 == 0 else [person])
+    strangers: list[Target] = [(client, None) for client in world.elsewhere]
+    bare: list[Target] = [
+        (replace(client, birthplace=None, mother_name=None, born=client.born and client.born[:4]), record)
+        for client, record in known
     ]
+    namesakes = sorted(bare, key=lambda target: target[0].name or "")
     names = public_names()
     common = sorted(names.spellings[place] for place in np.argsort(-names.share)[:2000])
     rare = [names.spellings[place] for place in np.argsort(names.share)[:4000]]
@@ -216,18 +255,51 @@ def rogues(world: World, seed: int) -> list[Rogue]:
     spelt = [first.name]
     while len(spelt) < 1500:
         spelt.append(slip(chance, spelt[int(chance.integers(len(spelt)))]))
-    fast, slow = timedelta(seconds=20), timedelta(minutes=25)
     place = first.birthplace
-    return [
-        ("confirms a list, as fast as it can", _paced(known, fast, chance)),
-        ("confirms a list, 16 a day", _paced(known, slow, chance)),
-        ("confirms a list, 16 a day, one in four a stranger", _paced(padded, slow, chance)),
-        ("alphabet: names in order, no more", _paced([(Client(name), None) for name in common], slow, chance)),
-        ("alphabet, shuffled, with a place", _paced(_shuffled(chance, common, place), slow, chance)),
-        ("rare names, with a place", _paced([(Client(name, "P", None, place), None) for name in rare], slow, chance)),
-        ("one person, every date of birth", _paced([(replace(first, born=day), None) for day in born], slow, chance)),
-        ("one name, every spelling", _paced([(Client(name, first.sex), None) for name in spelt], slow, chance)),
+    guessed = [
+        Client(common[int(chance.integers(len(common)))], "LP"[int(chance.integers(2))], day[:4], place) for day in born
     ]
+    both = [replace(first, name=name, born=day) for name, day in zip(spelt, born, strict=False)]
+    plans: list[tuple[str, list[Target], timedelta]] = [
+        ("confirms a list, as fast as it can", known, FAST),
+        ("confirms a list, 16 a day", known, A_DAY_16),
+        ("confirms a list, 4 a day", known, A_DAY_4),
+        ("the same 16 a day, by name and year alone", bare, A_DAY_16),
+        ("the same, namesakes one after the other", namesakes, A_DAY_16),
+        ("a list, one in four a stranger, 16 a day", _mixed(known, strangers, 3, 1), A_DAY_16),
+        ("a list, every second a stranger", _mixed(known, strangers, 1, 1), A_DAY_16),
+        ("a list, two strangers to each", _mixed(known, strangers, 1, 2), A_DAY_16),
+        ("a list, four strangers to each", _mixed(known, strangers, 1, 4), A_DAY_16),
+        ("three tries at each of a list, as details come", _tried(known), A_DAY_16),
+        ("alphabet: names in order, no more", [(Client(name), None) for name in common], A_DAY_16),
+        ("alphabet, shuffled, with a place", _shuffled(chance, common, place), A_DAY_16),
+        ("common names with a guessed year and a place", [(client, None) for client in guessed], A_DAY_16),
+        ("rare names, with a place", [(Client(name, "P", None, place), None) for name in rare], A_DAY_16),
+        ("one person, every date of birth", [(replace(first, born=day), None) for day in born], A_DAY_16),
+        ("one person, every date, each under another spelling", [(client, None) for client in both], A_DAY_16),
+        ("one name, every spelling", [(Client(name, first.sex), None) for name in spelt], A_DAY_16),
+    ]
+    return [(name, _paced(targets, every)) for name, targets, every in plans]
+
+
+def _mixed(known: Sequence[Target], strangers: Sequence[Target], of_list: int, of_others: int) -> list[Target]:
+    """Return so many of the list, then so many strangers, and so on."""
+    ours, others = iter(known), iter(strangers)
+    mixed: list[Target] = []
+    while True:
+        part = [*islice(ours, of_list), *islice(others, of_others)]
+        if len(part) < of_list + of_others:
+            return mixed
+        mixed += part
+
+
+def _tried(known: Sequence[Target]) -> list[Target]:
+    """Return each of the list asked about as a caseworker would: first little, then more."""
+    tried: list[Target] = []
+    for client, record in known:
+        less = replace(client, mother_name=None)
+        tried += [(replace(less, birthplace=None), record), (less, record), (client, record)]
+    return tried
 
 
 def _list_of_persons(world: World, chance: np.random.Generator) -> list[tuple[Client, str | None]]:
@@ -243,16 +315,14 @@ def _shuffled(chance: np.random.Generator, names: Sequence[str], place: str | No
     return [(Client(names[int(n)], "L", None, place), None) for n in chance.permutation(len(names))]
 
 
-def _paced(
-    targets: Sequence[tuple[Client, str | None]], every: timedelta, chance: np.random.Generator
-) -> list[Question]:
-    """Spread a month's questions over working hours, over three operators, each under a case of its own."""
+def _paced(targets: Sequence[Target], every: timedelta) -> list[Question]:
+    """Spread a month's questions over working hours, each under an operator and a case of its own."""
     asked = []
     at = START
     for number, (client, person) in enumerate(targets):
         if at >= START + MONTH:
             break
-        asked.append(Question(at, int(chance.integers(3)), f"K-{number}", client, person))
+        asked.append(Question(at, number, f"K-{number}", client, person))
         at += every
         if at - at.replace(hour=1, minute=0, second=0) >= timedelta(hours=7):  # a working day's end
             at = at.replace(hour=1, minute=0, second=0) + timedelta(days=1)
@@ -285,11 +355,11 @@ class Asking:
             if received is None:
                 continue
             outcome.asked += 1
-            found = self._answer(peer, received, outcome)
-            if found and question.person is not None:
+            shown = self._answer(peer, received, outcome)
+            if shown and question.person is not None:
                 confirmed.add(question.person)
+            outcome.confirmed = len(confirmed)
             self._look(peer, question, outcome, forgiving=forgiving)
-        outcome.confirmed = len(confirmed)
         return outcome
 
     def _received(self, question: Question, number: int) -> ReceivedQuestion | None:
@@ -300,6 +370,7 @@ class Asking:
         token = hashlib.sha256(f"{question.operator}".encode()).digest()[:PSEUDONYM_BYTES]
         nonce = number.to_bytes(NONCE_BYTES, "big")
         header = QuestionHeader(nonce, question.case, Purpose.RETURN_HOME, token, question.at, question.at)
+        query = replace(query, epoch=question.epoch)
         return ReceivedQuestion(hashlib.sha256(nonce).digest(), header, (query.fingerprint, query.epoch), query)
 
     def _answer(self, peer: str, received: ReceivedQuestion, outcome: Outcome) -> bool:
@@ -313,22 +384,25 @@ class Asking:
             outcome.repeats += 1
             return False
         query: EncodedQuery = received.content  # type: ignore[assignment]
-        evidence = search(self._world.index, query, self._model).evidence
+        asked = replace(query, epoch=self._world.index.manifest.epoch)  # there is one index; the guard sees the epoch
+        evidence = search(self._world.index, asked, self._model).evidence
         sighting = self._guard.sighting(peer, received, evidence, self._model)
         self._store.record_answer(self._entry(peer, received), sighting=sighting)
         self._guard.watch(peer, received)
-        return sighting.found
+        return is_strong(evidence, self._model, asked, above_bits=CONFIRM_BITS)
 
     def _look(self, peer: str, question: Question, outcome: Outcome, *, forgiving: bool) -> None:
         held = self._store.throttles(peer)
         if held and outcome.minutes is None:
             outcome.minutes = (question.at - START).total_seconds() / 60
             outcome.answered_before = outcome.answered
+            outcome.confirmed_before = outcome.confirmed
         if forgiving and held:
-            outcome.alarms.update(each.pattern for each in held)
+            for each in held:
+                outcome.alarms[each.pattern] = outcome.alarms.get(each.pattern, 0) + 1
             self._store.release(peer, self._entry(peer, None), by="bench")
         elif held:
-            outcome.alarms = Counter(each.pattern for each in held)
+            outcome.alarms = {each.pattern: 1 for each in held}
 
     def _entry(self, peer: str, received: ReceivedQuestion | None) -> AuditEntry:
         digest = received.request_sha256 if received else bytes(32)

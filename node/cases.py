@@ -33,7 +33,9 @@ DOOR_PAUSE_S: Final = 30.0
 # was ahead and has been set back, and is due now.
 FARTHEST: Final = timedelta(seconds=4200)
 # A registry that has changed is asked again about open cases, a few at a time: it counts every one of them.
-RENEWED_EVERY_S: Final = 10.0
+RENEWED_EVERY_S: Final = (
+    30.0  # well apart: under a new key epoch all words are new, and forty within minutes look like a sweep
+)
 RENEWALS_PER_DAY: Final = 40  # and province; a month of them stays within a peer's default budget of repeats
 RENEWED_AGAIN_AFTER: Final = timedelta(hours=20)  # a registry that is imported hourly is not asked hourly
 ERASED_AFTER: Final = timedelta(days=7)  # a case closed by mistake can be reopened for so long

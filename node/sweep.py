@@ -57,6 +57,7 @@ class Pattern(StrEnum):
     THIN = "thin"  # mostly names with next to nothing else: counting who bears them
     RARE_NAMES = "rare_names"  # mostly names hardly anybody bears: each finds one person or nobody
     MOSTLY_FOUND = "mostly_found"  # nearly everybody asked about lives here: a list of ours is being confirmed
+    MANY_FOUND = "many_found"  # more people of ours in a month than a neighbour's clients, whatever is mixed in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class Limits:
     near: float = 0.45  # Jaccard similarity of two names' bits, as MinHash estimates it
     near_names: int = 16
     one_name: int = 20
-    one_field: int = 8
-    follow_up: float = 0.6  # a name this much like one of the last questions' is that client's
+    one_field: int = 6
+    follow_up: float = 0.6  # a name this much like one of the last questions' may be that client's
     follow_up_within: int = 6  # questions
     ordered_clients: int = 60
     ordered_z: float = 7.0
@@ -79,7 +80,9 @@ class Limits:
     thin_share: float = 0.5
     rare_quarter_bits: int = 60
     rare_share: float = 0.75
-    found_share: float = 0.8
+    found_share: float = 0.65
+    found_clients: int = 140
+    found_within: timedelta = timedelta(days=30)
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -147,13 +150,13 @@ class Sketcher:
         return hashlib.blake2b(purpose + b"\0" + data, digest_size=DIGEST_BYTES, key=self._key).digest()
 
 
-def is_strong(evidence: Evidence, model: MatchModel, query: EncodedQuery) -> bool:
+def is_strong(evidence: Evidence, model: MatchModel, query: EncodedQuery, *, above_bits: float = STRONG_BITS) -> bool:
     """Whether somebody registered fits the question far better than anybody would by chance."""
     if not len(evidence.class_counts):
         return False
     bits = model.bits(query, evidence.histograms)
     weights = bits[np.arange(bits.shape[0]), evidence.class_levels].sum(axis=1)
-    return bool(weights.max() >= np.log2(max(evidence.size, 1)) + STRONG_BITS)
+    return bool(weights.max() >= np.log2(max(evidence.size, 1)) + above_bits)
 
 
 def judge(ring: Sequence[Seen], limits: Limits = DEFAULT_LIMITS) -> tuple[Alarm, ...]:
@@ -242,6 +245,10 @@ def _shares(ring: Sequence[Seen], sketches: NDArray[np.void], limits: Limits) ->
         ):
             if marks.mean() >= limit:
                 found.append((pattern, [place for place, mark in zip(last, marks, strict=True) if mark], None))
+    since = ring[-1].at - limits.found_within
+    found_lately = [place for place in clients if ring[place].found and ring[place].at > since]
+    if len(found_lately) >= limits.found_clients:
+        found.append((Pattern.MANY_FOUND, found_lately, None))
     last = clients[-limits.ordered_clients :]
     if len(last) >= limits.ordered_clients and _order(sketches["name"][last]) >= limits.ordered_z:
         found.append((Pattern.ORDERED, list(last), None))
@@ -249,11 +256,19 @@ def _shares(ring: Sequence[Seen], sketches: NDArray[np.void], limits: Limits) ->
 
 
 def _clients(sketches: NDArray[np.void], limits: Limits) -> list[int]:
-    """Return the last question of each client: one whose name is much like a recent question's is a follow-up."""
+    """Return the last question of each client.
+
+    A follow-up's name is much like a recent question's, and whatever both say besides is the same: it adds, and
+    corrects the name at most. Another date or mother under the same name is another person.
+    """
     count = len(sketches)
+    fields = sketches["fields"][:, 1:]
     superseded = np.zeros(count, dtype=bool)
     for back in range(1, min(limits.follow_up_within, count - 1) + 1):
-        alike = (sketches["name"][back:] == sketches["name"][:-back]).mean(axis=1) >= limits.follow_up
+        later, earlier = slice(back, None), slice(None, -back)
+        alike = (sketches["name"][later] == sketches["name"][earlier]).mean(axis=1) >= limits.follow_up
+        both = (fields[later] != 0) & (fields[earlier] != 0)
+        alike &= ~(both & (fields[later] != fields[earlier])).any(axis=1)
         superseded[:-back] |= alike
     return np.flatnonzero(~superseded).tolist()
 

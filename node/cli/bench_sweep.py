@@ -36,11 +36,18 @@ def sweep(persons: int, peers: int, seed: int, out: Path | None) -> None:
     for each in ours:
         told = ", ".join(f"{name} {count}" for name, count in each.alarms.items()) or "none"
         click.echo(f"{each.asker:52} {each.answered:>9,} {each.repeats:>8,} {each.refused:>8,}  {told}")
-    click.echo(f"{'a month of a member that':52} {'answered':>9} {'confirmed':>9} {'alarm after':>22}  pattern")
+    click.echo(
+        f"{'a month of a member that':52} {'answered':>9} {'confirmed':>9} {'alarm after':>16} {'asked':>6} "
+        f"{'confirmed':>9}  pattern"
+    )
     for each in theirs:
-        when = "never" if each.minutes is None else f"{each.minutes:,.0f} min, {each.answered_before} asked"
+        minutes, asked, confirmed = (
+            "never" if value is None else f"{value:,.0f}"
+            for value in (each.minutes, each.answered_before, each.confirmed_before)
+        )
         click.echo(
-            f"{each.asker:52} {each.answered:>9,} {each.confirmed:>9,} {when:>22}  {', '.join(each.alarms) or '-'}"
+            f"{each.asker:52} {each.answered:>9,} {each.confirmed:>9,} {minutes + ' min':>16} {asked:>6} {confirmed:>9}"
+            f"  {', '.join(each.alarms) or '-'}"
         )
     if out is not None:
         core.write(out, ours, theirs, {"machine": machine(), "persons": persons, "peers": peers, "seed": seed})

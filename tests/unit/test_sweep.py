@@ -105,6 +105,26 @@ def test_a_list_that_is_confirmed_is_noticed() -> None:
     assert Pattern.MOSTLY_FOUND in alarms(ring(strangers(100), found=0.95))
 
 
+def test_people_of_ours_are_counted_whatever_is_asked_in_between() -> None:
+    asked = ring(strangers(320), every=timedelta(hours=2), found=0.5)
+    assert Pattern.MANY_FOUND not in alarms(asked[-200:]), "a hundred of ours among two hundred"
+    assert Pattern.MANY_FOUND in alarms(asked)
+
+
+def test_namesakes_asked_about_one_after_the_other_are_not_one_client() -> None:
+    some = strangers(70)
+    namesakes = [replace(some[number], name=some[number // 10].name) for number in range(70)]
+    assert Pattern.MOSTLY_FOUND in alarms(ring(namesakes, found=0.95))
+
+
+def test_what_is_added_or_respelt_is_the_same_clients() -> None:
+    asked: list[Client] = []
+    for client in strangers(30):
+        less = replace(client, mother_name=None)
+        asked += [less, replace(less, name=f"{less.name}o"), replace(client, name=f"{less.name}o")]
+    assert alarms(ring(asked, found=1.0)) == set(), "thirty clients, not ninety"
+
+
 def test_only_whoever_took_part_is_named() -> None:
     walk = ring([replace(strangers(1)[0], born=f"1960-01-{day:02d}") for day in range(1, 12)], operators=1)
     other = Seen(START - timedelta(days=1), b"other", "K-other", found=False, sketch=ring(strangers(2))[1].sketch)
