@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from node.budget import Scope, day_of, left
 from node.errors import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from node.budget import Budgets
+    from node.notary import Lag
     from node.readiness import Probe
     from node.runtime import NodeRuntime
+    from node.store import Spending, Throttle
 
 NOBODY: Final = "unknown"  # the peer of a call whose certificate was not accepted
 SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
@@ -70,6 +74,27 @@ class Metrics:
             registry=self.registry,
         )
         self._persons = Gauge("pulang_registry_persons", "Persons in the index in use.", registry=self.registry)
+        self._budget = Gauge(
+            "pulang_budget_left", "New questions a peer may still ask today.", ("peer",), registry=self.registry
+        )
+        self._held_back = Gauge(
+            "pulang_held_back",
+            "Alarms of the sweep monitor that hold a peer or its operators back until a person releases them.",
+            ("peer",),
+            registry=self.registry,
+        )
+        self._unsigned = Gauge(
+            "pulang_audit_unsigned_rows", "Rows of the audit log above its last signed head.", registry=self.registry
+        )
+        self._signed_age = Gauge(
+            "pulang_audit_signed_age_seconds", "Age of the audit log's last signed head.", registry=self.registry
+        )
+        self._uncosigned = Gauge(
+            "pulang_audit_uncosigned_rows",
+            "Rows of the audit log above the last head a witness has cosigned.",
+            ("witness",),
+            registry=self.registry,
+        )
 
     def called(self, method: str, peer: str | None, status: str, seconds: float) -> None:
         """Count one call on the federation port. status: the gRPC status it ended with."""
@@ -100,6 +125,25 @@ class Metrics:
             self._clocks.labels(code).set(offset.seconds)
         current = runtime.generations.current
         self._persons.set(current.index.size if current else 0)
+
+    def accounted(
+        self, spent: Sequence[Spending], held: Sequence[Throttle], budgets: Budgets, log: Lag, now: datetime
+    ) -> None:
+        """Take over what peers have spent of their budgets, who is held back, and how far the audit log is signed."""
+        whole = {each.peer for each in held if each.operator_pseudonym is None}
+        self._budget.clear()
+        for each in spent:
+            budget = budgets.of(Scope.PEER, throttled=each.peer in whole)
+            self._budget.labels(each.peer).set(left(budget, each.by_day, day_of(now)))
+        self._held_back.clear()
+        for peer in sorted({each.peer for each in spent} | {each.peer for each in held}):
+            self._held_back.labels(peer).set(sum(each.peer == peer for each in held))
+        self._unsigned.set(log.size - log.signed)
+        if log.signed_at is not None:
+            self._signed_age.set((now - log.signed_at).total_seconds())
+        self._uncosigned.clear()
+        for witness, size in log.cosigned.items():
+            self._uncosigned.labels(witness).set(log.size - size)
 
 
 @contextmanager

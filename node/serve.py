@@ -16,6 +16,7 @@ import structlog
 from matching.encoding import encode_client
 from matching.question import Client
 from matching.search import search
+from node.budget import Scope
 from node.changeover import Changeover
 from node.desk import make_desk, make_followup
 from node.errors import BusyError, ConfigError, NodeError
@@ -23,11 +24,12 @@ from node.gossip import Gossip
 from node.local import serve_local
 from node.log import log_bug
 from node.metrics import serve_metrics
+from node.notary import lag
 from node.pki.credentials import adopt_roots
 from node.pki.renewal import renew_if_due
 from node.readiness import probe
 from node.rpc.server import ExchangeServer
-from node.runtime import make_notary
+from node.runtime import make_notary, open_log_key
 from node.service import CLOCK_OFF, DISK_LOW
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from node.runtime import NodeRuntime
 
 RENEW_EVERY_S: Final = 20.0  # how soon a tainted intermediate or a new root is acted on
-FORGET_EVERY_S: Final = 60.0
+HOUSE_EVERY_S: Final = 60.0
 PROBE_EVERY_S: Final = 2.0  # also how soon an idle node opens a newly published generation
 
 _log = structlog.get_logger(__name__)
@@ -78,8 +80,8 @@ async def serve(runtime: NodeRuntime, announce: Callable[[], None]) -> None:
         stack.push_async_callback(changeover.close)
         renewing = asyncio.create_task(keep_renewed(runtime, stopping))
         stack.push_async_callback(_ended, renewing, stopping)
-        forgetting = asyncio.create_task(keep_forgetting(runtime, stopping))
-        stack.push_async_callback(_ended, forgetting, stopping)
+        housekeeping = asyncio.create_task(keep_house(runtime, stopping))
+        stack.push_async_callback(_ended, housekeeping, stopping)
         probes: tuple[Probe, ...] | None = None
         while not stopping.is_set():
             latest = await asyncio.to_thread(probe, runtime)
@@ -132,16 +134,24 @@ async def keep_renewed(runtime: NodeRuntime, stopping: asyncio.Event) -> None:
         await _wait(stopping, RENEW_EVERY_S)
 
 
-async def keep_forgetting(runtime: NodeRuntime, stopping: asyncio.Event) -> None:
-    """Let the store forget what is past its time, every minute until `stopping`."""
+async def keep_house(runtime: NodeRuntime, stopping: asyncio.Event) -> None:
+    """Every minute until `stopping`, let the store forget what is past its time, and count what is spent and signed."""
+    key = await asyncio.to_thread(open_log_key, runtime)
     while not stopping.is_set():
         try:
-            await asyncio.to_thread(runtime.store.forget, runtime.now())
+            await asyncio.to_thread(_keep_house, runtime, key.public)
         except NodeError as error:
-            _log.error("not_forgotten", reason=str(error))
+            _log.error("house_not_kept", reason=str(error))
         except Exception as error:  # noqa: BLE001 - a bug here must not end what keeps the node alive
             log_bug(error)
-        await _wait(stopping, FORGET_EVERY_S)
+        await _wait(stopping, HOUSE_EVERY_S)
+
+
+def _keep_house(runtime: NodeRuntime, log_key: bytes) -> None:
+    store, now = runtime.store, runtime.now()
+    store.forget(now)
+    spent, held = store.spent(scope=Scope.PEER), store.throttles()
+    runtime.metrics.accounted(spent, held, runtime.config.budgets, lag(store, log_key), now)
 
 
 def _renew(runtime: NodeRuntime, jitter: float) -> bool:

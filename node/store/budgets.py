@@ -160,11 +160,13 @@ def lock(connection: Connection, peer: str) -> None:
         connection.execute(_LOCK_ASKER, {"peer": peer})
 
 
-def spent(connection: Connection, peer: str | None = None) -> list[Spending]:
+def spent(connection: Connection, peer: str | None = None, scope: str | None = None) -> list[Spending]:
     """Return what each holder of a budget has asked, by day."""
     query = select(spendings).order_by(spendings.c.peer, spendings.c.scope, spendings.c.holder, spendings.c.day)
     if peer is not None:
         query = query.where(spendings.c.peer == peer)
+    if scope is not None:
+        query = query.where(spendings.c.scope == scope)
     found: dict[tuple[str, str, str], dict[int, int]] = defaultdict(dict)
     for row in connection.execute(query):
         found[row.peer, row.scope, row.holder][row.day] = row.used

@@ -182,10 +182,10 @@ class Store:
             counting.forget(connection, now)
             reviews.forget(connection, now)
 
-    def spent(self, peer: str | None = None) -> tuple[Spending, ...]:
-        """Return what each holder of a budget has asked; of all peers, or of one."""
+    def spent(self, peer: str | None = None, *, scope: str | None = None) -> tuple[Spending, ...]:
+        """Return what each holder of a budget has asked; of all peers or of one, in every scope or in one."""
         with self._read() as connection:
-            return tuple(counting.spent(connection, peer))
+            return tuple(counting.spent(connection, peer, scope))
 
     def give_back(self, peer: str, entry: AuditEntry, *, scope: str | None = None, holder: str | None = None) -> int:
         """Set a peer's counters, or one holder's, to nothing, with an audit row. Returns the questions given back."""
