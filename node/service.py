@@ -144,7 +144,8 @@ class AnsweringService:
         self._observe = observe
         self._threads = Turns(threads, "search")
         self._waiting: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()  # within this minute
+        self._refused: Counter[str] = Counter()  # within this minute, as the next
+        self._given_up: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
         self._tally = Tally()
         self._lock = threading.Lock()
@@ -232,6 +233,8 @@ class AnsweringService:
         """
         counted = self._tally.drain()
         self._refused.clear()
+        with self._lock:
+            self._given_up.clear()
         now = self._now()
         entries = [
             AuditEntry(now, Direction.ANSWERED, caller, Method.ASK, outcome, NO_REQUEST, reason=reason, calls=calls)
@@ -285,6 +288,8 @@ class AnsweringService:
         if served.sighting is not None:
             self._guard.watch(caller, question)
         if served.answer is None:
+            with self._lock:  # the same bytes again cost no budget, and every try of them has rows in the audit
+                self._given_up[caller] += 1
             raise _StoppedError
         return served
 
@@ -419,7 +424,11 @@ class AnsweringService:
             return True
 
     def _is_full(self, caller: str) -> bool:
-        return self._waiting[caller] >= MAX_QUESTIONS_PER_CALLER or self._waiting.total() >= MAX_QUESTIONS
+        return (
+            self._waiting[caller] >= MAX_QUESTIONS_PER_CALLER
+            or self._waiting.total() >= MAX_QUESTIONS
+            or self._given_up[caller] >= MAX_ROWS
+        )
 
     def _leave(self, caller: str) -> None:
         with self._lock:

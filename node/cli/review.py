@@ -58,9 +58,9 @@ def _lang(function: Callable[..., Any]) -> Callable[..., Any]:
 @home_option
 @_operator
 @_lang
-@click.option("--item", "number", type=click.IntRange(min=1), help="This one, instead of the oldest that waits.")
+@click.option("--item", "number", type=click.IntRange(min=1), help="This one, instead of the next.")
 def next_(home: NodeHome, operator: str, lang: str, number: int | None) -> None:
-    """Show the oldest candidate that waits beside our own record, and ask whether it is the same person.
+    """Show a candidate that waits beside our own record, and ask whether it is the same person.
 
     Only on a terminal: the record is read from where the last import read it, shown here, and kept nowhere. Nobody
     else gets the item for 30 minutes. How probable the candidate is, nobody is told.

@@ -17,6 +17,7 @@ from grpc_health.v1.health import aio as health
 
 from matching.schema import PERSON_SCHEMA
 from node.errors import AccessDeniedError, BusyError, ConfigError, StoreError, TrustError
+from node.lanes import Lanes
 from node.log import log_bug
 from node.messages import MAX_DEADLINE_S, Refused, Unavailable
 from node.pki.trust import shown_certificate, verify_peer
@@ -176,6 +177,7 @@ class _Door(grpc.aio.ServerInterceptor):
     def __init__(self, runtime: NodeRuntime) -> None:
         self._runtime = runtime
         self._sparing = Sparing()
+        self._lanes = Lanes()
         self._held = 0
 
     async def intercept_service(
@@ -227,7 +229,12 @@ class _Door(grpc.aio.ServerInterceptor):
             raise WireError("message", "not a message of the contract") from None
         reply_key = hashlib.blake2b(data, digest_size=32, person=REPLY_KEY).digest()
         _call.set(_Call(member, hashlib.sha256(data).digest(), reply_key, time_left_s))
-        response: Message = await handler.unary_unary(request, context)
+        response: Message
+        if method is Method.ASK:  # the service has its own limits, and says BUSY
+            response = await handler.unary_unary(request, context)
+        else:
+            async with self._lanes.of(member.code):
+                response = await handler.unary_unary(request, context)
         # A search may take as long as its deadline: who was put out meanwhile gets no answer any more.
         _caller.set(None)
         _caller.set(self._identify(context, method).code)

@@ -124,7 +124,7 @@ class ReviewQueue:
         self._audit = audit
 
     def take(self, operator: bytes, now: datetime, *, views_a_day: int, number: int | None = None) -> ReviewItem | None:
-        """Lease the oldest item that nobody has, or the one called `number`, and record that the reviewer sees it.
+        """Lease an item that nobody has, each province's in turn, or the one called `number`; record that it is seen.
 
         Two reviewers never hold one item; who gave the first of two decisions is not asked for the second. None:
         nothing waits. Raises QueryBudgetError when the node's reviewers have seen `views_a_day` within 24 hours,
@@ -275,6 +275,10 @@ class ReviewQueue:
 
     @staticmethod
     def _free(connection: Connection, operator: bytes, now: datetime) -> Row[Any] | None:
+        """Return the oldest free item of the province whose items were looked at least within 24 hours.
+
+        So no province that fills the queue keeps another's candidates waiting.
+        """
         first = (
             select(_events.operator_pseudonym)
             .where(_events.item == _items.number, _events.event.in_(DECISIONS))
@@ -282,16 +286,29 @@ class ReviewQueue:
             .limit(1)
             .scalar_subquery()
         )
-        return connection.execute(
-            select(tables.review_items)
-            .where(
-                or_(_items.state == ReviewState.WAITING, (_items.state == ReviewState.SECOND) & (first != operator)),
-                or_(_items.leased_until.is_(None), _items.leased_until <= now),
-            )
-            .order_by(_items.number)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
+        free = (
+            or_(_items.state == ReviewState.WAITING, (_items.state == ReviewState.SECOND) & (first != operator)),
+            or_(_items.leased_until.is_(None), _items.leased_until <= now),
+        )
+        viewed = (
+            select(_items.peer, func.count().label("looks"))
+            .join_from(tables.review_events, tables.review_items, _events.item == _items.number)
+            .where(_events.event == ReviewEvent.VIEWED, _events.at > now - DAY)
+            .group_by(_items.peer)
+        )
+        looked_at = {row.peer: int(row.looks) for row in connection.execute(viewed)}
+        waiting = connection.execute(select(_items.peer, func.min(_items.number)).where(*free).group_by(_items.peer))
+        for peer, _ in sorted(waiting, key=lambda each: (looked_at.get(each[0], 0), each[1])):
+            found = connection.execute(
+                select(tables.review_items)
+                .where(*free, _items.peer == peer)
+                .order_by(_items.number)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            ).one_or_none()
+            if found is not None:
+                return found
+        return None
 
     def _require_free(self, connection: Connection, found: Row[Any], operator: bytes, now: datetime) -> None:
         if found.state not in UNDECIDED:

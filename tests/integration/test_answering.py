@@ -168,6 +168,21 @@ async def test_who_goes_on_after_sixty_refusals_a_minute_is_held_and_nobody_else
     held.cancel()
 
 
+async def test_who_hangs_up_sixty_times_a_minute_is_told_to_wait_for_the_next(
+    node: Node, service: AnsweringService, store: Store
+) -> None:
+    asked = question(node)
+    for _ in range(MAX_ROWS):
+        with pytest.raises(TimeoutError):
+            await service.answer("33", asked, time_left_s=0)
+    assert isinstance(await service.answer("33", asked, time_left_s=20), Busy)
+    assert isinstance(await service.answer("36", question(node), time_left_s=20), Answered)
+    rows = len(store.audit_entries())
+    service.record_tally()
+    assert isinstance(await service.answer("33", asked, time_left_s=20), Answered), "another minute"
+    assert len(store.audit_entries()) == rows + 3, "one for all that waited, two for the answer"
+
+
 async def test_nothing_is_answered_once_the_database_is_gone(
     node: Node, service: AnsweringService, database: Path
 ) -> None:

@@ -279,6 +279,20 @@ def test_a_peer_that_floods_the_queue_pushes_out_none_but_its_own(store: Store) 
     assert left[-1].record_id == f"F-{MAX_WAITING_PER_PEER + 2}"
 
 
+def test_a_peer_that_floods_the_queue_keeps_nobody_elses_candidates_waiting(store: Store) -> None:
+    for peer, count in (("33", 9), ("36", 2), ("51", 1)):
+        for _ in range(count):
+            one = replace(candidate(0), peer=peer, handle=os.urandom(16), record_id=os.urandom(4).hex())
+            store.record_answer(entry(schema_fingerprint=SCHEMA), [one])
+    shown = []
+    for _ in range(8):
+        item = take(store)
+        assert item is not None
+        decide(store, item.number, "unsure")
+        shown.append(item.peer)
+    assert shown == ["33", "36", "51", "33", "36", "33", "33", "33"]
+
+
 def test_what_stands_decided_is_handed_on_without_whom_it_is_about(store: Store) -> None:
     ask(store, 1, 2, 3, 4)
     for number, decision in ((1, "same"), (2, "different"), (3, "same")):
