@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -10,6 +13,18 @@ from tests.federation import JOKO, Federation, crowd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+MEMORY: Final = Path("/dev/shm")
+LEAST_FREE_BYTES: Final = 2 << 30
+TEMP_ROOT: Final = "PYTEST_DEBUG_TEMPROOT"  # pytest's own
+
+
+def pytest_configure() -> None:
+    """Keep the tests' folders in memory where there is room: on a disk, most of a run is waiting for fsync."""
+    has_room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= LEAST_FREE_BYTES
+    if has_room and TEMP_ROOT not in os.environ:
+        os.environ[TEMP_ROOT] = str(MEMORY)
 
 
 @pytest.fixture(scope="session")
