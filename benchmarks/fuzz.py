@@ -56,7 +56,6 @@ NAMES: Final = (
     "persons",
     "registry",
     "workbook",
-    "parquet",
     "mapping",
     "source",
     "settings",

@@ -18,7 +18,7 @@ from node.files import PRIVATE, make_private_folder
 from node.generation import index_key
 from node.mapping import RECORD_ID, to_records
 from node.publishing import STAGING, import_lock, next_name, publish, remove_leftovers, remove_old
-from node.sources import BrokenRow
+from node.sources import BrokenRow, ParquetSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,6 +93,8 @@ def import_registry(
     answered before still does.
     """
     mapping.check(source.columns)
+    if isinstance(source, ParquetSource):
+        source.rehearse(mapping.wanted(), batch_rows)
     with _disk_errors(home.root), import_lock(home):
         make_private_folder(home.generations)
         remove_leftovers(home)

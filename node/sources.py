@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import subprocess
+import sys
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -661,6 +663,21 @@ class ParquetSource:
             end = start + frame.height
             yield SourceBatch(np.arange(start + 1, end + 1, dtype=np.int64), frame, (), end)
 
+    def rehearse(self, columns: Sequence[str], size: int) -> None:
+        """Let a process of its own read everything once: on some damaged files the reader ends the process it runs in.
+
+        Raises ImportRejectedError when that process was ended.
+        """
+        command = [sys.executable, "-P", "-m", __name__, str(self._path), str(size), *columns]
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)  # noqa: S603 - this module
+        if done.returncode < 0:  # by a signal; what it refused with an error is refused here, with its reason
+            raise self._damaged()
+
+    def _damaged(self) -> ImportRejectedError:
+        return ImportRejectedError(
+            f"{self._path.name} cannot be read as Parquet: it is damaged or cut short", hint="export it again"
+        )
+
     def _as_text(self, name: str) -> pl.Expr:
         import polars as pl  # noqa: PLC0415 - the serving node must not load it
 
@@ -675,9 +692,7 @@ class ParquetSource:
         try:
             yield
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-            raise ImportRejectedError(
-                f"{self._path.name} cannot be read as Parquet: it is damaged or cut short", hint="export it again"
-            ) from None
+            raise self._damaged() from None
 
 
 # --- databases ------------------------------------------------------------------------------------------------------
@@ -715,3 +730,8 @@ class DatabaseSource:
         found = self._rows.with_key(columns, key, value)
         frame = pl.DataFrame(found, schema=dict.fromkeys(columns, pl.String), orient="row")
         yield SourceBatch(np.arange(1, frame.height + 1, dtype=np.int64), frame, (), frame.height)
+
+
+if __name__ == "__main__":  # a rehearsal
+    for _ in ParquetSource(Path(sys.argv[1])).batches(sys.argv[3:], int(sys.argv[2])):
+        pass

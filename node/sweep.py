@@ -66,16 +66,16 @@ class Limits:
 
     burst: int = 40
     burst_within: timedelta = timedelta(minutes=10)
-    cases: int = 70
+    cases: int = 85
     cases_within: timedelta = timedelta(days=1)
     near: float = 0.45  # Jaccard similarity of two names' bits, as MinHash estimates it
-    near_names: int = 16
+    near_names: int = 24
     one_name: int = 20
     one_field: int = 6
     follow_up: float = 0.6  # a name this much like one of the last questions' may be that client's
     follow_up_within: int = 6  # questions
     ordered_clients: int = 60
-    ordered_z: float = 7.0
+    ordered_z: float = 7.5
     clients: int = 60  # fewer say too little about shares
     thin_share: float = 0.5
     rare_quarter_bits: int = 60

@@ -83,15 +83,6 @@ def workbook(folder: Path) -> Target:
     return Target(feed, (NodeError,), [bytes([place]) + parts[name] for place, name in enumerate(names)])
 
 
-def parquet(folder: Path) -> Target:
-    """Read a Parquet file, changed anywhere."""
-    import polars as pl  # noqa: PLC0415
-
-    honest = io.BytesIO()
-    pl.DataFrame({"nik": ["1", "2"], "nama": ["SUHARTO", "SITI"]}).write_parquet(honest, compression="uncompressed")
-    return Target(lambda data: _rows_of(folder / "registry.parquet", data), (NodeError,), [honest.getvalue()])
-
-
 def _rows_of(path: Path, data: bytes) -> int:
     path.write_bytes(data)
     with open_source(str(path)) as source:

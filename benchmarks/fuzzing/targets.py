@@ -44,7 +44,6 @@ TARGETS: Final[dict[str, Callable[[Path], Target]]] = {
         files.persons,
         files.registry,
         files.workbook,
-        files.parquet,
         files.mapping,
         files.source,
         files.settings,

@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from node.config import load_config
 from node.errors import ConfigError, MembershipEndedError, NodeError, TrustError
 from node.files import PRIVATE, PUBLIC, make_private_folder, read_file, read_private, write_atomic
 from node.pki.identity import Identity
-from node.pki.keys import key_hash, new_key, private_pem
+from node.pki.keys import key_hash, new_key, parse_private_key, private_pem
 from node.pki.profile import p256_key
 from node.pki.request import make_request
 from node.pki.trust import MAX_CHAIN_PEM_BYTES, VerifiedLeaf, read_certificates, read_roots, verify_chain, verify_peer
@@ -321,10 +320,7 @@ def _slot_of_key(home: NodeHome, leaf: x509.Certificate) -> tuple[Path, bytes]:
 
 
 def _read_key(content: bytes, path: Path) -> EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None  # the library's text may describe the key: ours says only where
+    key = parse_private_key(content)
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
         raise ConfigError(f"{path} does not begin with a whole P-256 private key", hint=NEW_HINT)
     return key

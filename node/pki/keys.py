@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -40,10 +40,18 @@ def private_pem(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
 
 def read_private_key(path: Path) -> PrivateKeyTypes:
     """Read a private key from its own file. Raises ConfigError; TrustError if others can read it."""
+    key = parse_private_key(read_private(path, limit=MAX_KEY_BYTES))
+    if key is None:
+        raise ConfigError(f"{path} is not a whole private key", hint="restore the folder from its backup")
+    return key
+
+
+def parse_private_key(pem: bytes) -> PrivateKeyTypes | None:
+    """Return a private key of whatever kind; None for what is none: the library's text may describe the key."""
     try:
-        return load_pem_private_key(read_private(path, limit=MAX_KEY_BYTES), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigError(f"{path} is not a whole private key", hint="restore the folder from its backup") from None
+        return load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
+        return None
 
 
 def key_hash(key: EllipticCurvePublicKey) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from node.checkpoint import (
     KEY_BYTES,
@@ -23,6 +23,7 @@ from node.checkpoint import (
 )
 from node.errors import ConfigError, TrustError
 from node.files import PRIVATE, make_private_folder, read_private, write_atomic
+from node.pki.keys import parse_private_key
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -69,10 +70,7 @@ def load_log_key(path: Path, name: str) -> LogKey:
             write_atomic(path, pem, mode=PRIVATE)
         except ConfigError:
             pass  # another process was faster: its key is the log's
-    try:
-        loaded = load_pem_private_key(read_private(path, limit=MAX_KEY_BYTES), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        loaded = None
+    loaded = parse_private_key(read_private(path, limit=MAX_KEY_BYTES))
     if not isinstance(loaded, Ed25519PrivateKey):
         raise ConfigError(
             f"{path} is not a private key of the kind Ed25519",

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
     load_pem_public_key,
 )
 from pydantic import TypeAdapter, ValidationError
@@ -34,6 +33,7 @@ from tuf.api.serialization.json import JSONSerializer
 from node.config import complaints
 from node.errors import ConfigError, TrustError
 from node.files import PUBLIC, read_file, read_private, write_atomic
+from node.pki.keys import parse_private_key
 from node.pki.membership import Membership, canonical_json
 
 if TYPE_CHECKING:
@@ -334,10 +334,7 @@ def private_pem(key: Ed25519PrivateKey) -> bytes:
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
     """Read a signing key. Raises ConfigError, or TrustError when others can read it."""
-    try:
-        key = load_pem_private_key(read_private(path, limit=MAX_KEY_BYTES), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None  # the library's text may describe the key: ours says only where
+    key = parse_private_key(read_private(path, limit=MAX_KEY_BYTES))
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"{path} is not a signing key", hint="`pulang federation signer-key FILE` makes one")
     return key

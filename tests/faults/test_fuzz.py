@@ -82,6 +82,13 @@ FOUND = (
 )
 
 
+def test_a_key_of_a_kind_the_library_cannot_load_is_refused(targets: dict[str, Target]) -> None:
+    of_another_curve = b"MC4CAQAwBQYDK2VvBCIEICGyI22M40whvFT5DTLtsU3RtHjk5HTT9ZKWTDsdwXwG"
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + of_another_curve + b"\n-----END PRIVATE KEY-----\n"
+    for kind in range(6):
+        assert not accepts(targets["key_files"], bytes([kind]) + pem)
+
+
 @pytest.mark.parametrize(("parser", "honest", "wicked"), FOUND)
 def test_what_once_broke_a_parser_is_refused(
     parser: str, honest: bytes, wicked: bytes, targets: dict[str, Target]

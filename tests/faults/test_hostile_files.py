@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -18,6 +20,17 @@ from tests.registries import make_desk
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# A Parquet file at which polars asks for two exabytes, and ends the process: no exception of any kind.
+ABORTS = (
+    "c-oax%}(1u5MJA>z##{UGAmp1!K%b6s1d{qAqgsng@A~fHnE$kqBp0GA!-t%I1S|mICJL215|yAs?X3T=tK0>*^Oy?;LwhCW_IW2"
+    "`)0M<lc5h3N>J*cBZL^JzA^#`tiyT*!)s80g1bk`hOiAEb0#V^49kR~QzL~n$F`=U4?q}Y3%1~UeD$wt1mM7P_!ZRGZ%$>{?^3mG"
+    "_uCIVJAZgq@)Db>f=3DIG@3-3@y@`-Z%qEpc&yiXVmdens_1utI1EE3yhBI8be^BmS(?s)5-4t%`WhRg<Eo@OYnD8~sN*^n{@HN<"
+    "<<{(u0xNyB;3?tvmizy6vo8q1eps+e*saMZUqx5K;a$5Z!?62yKYM>MoJ96_V_Qk>T%sH+(^%m7Q;?r^=!KM-Jkmap&w7}@x>E7B"
+    "ln;Gv<#q5-nU{SmYMlKBUDh3*$Xu3rof=F|=4YC&m8nrWYI~%sbiWJ(4SIZzP|62OvQ`eYt>+0;s<p%$&!jv!Aoi<XI*w+USH8TS"
+    "U!>DbZ!w%@qjc(tEq|-(l?NY3<JhYw&8is0J4q6YdXh9m?C*+tBdRtd(X1tjNb1orZi-E(f)A<Q@+bcA9)A5_g(H@p"
+)  # zlib, base 85: fuzzing found it
 
 
 def read(path: Path) -> int:
@@ -83,6 +96,14 @@ def test_a_parquet_file_with_any_byte_wrong_never_breaks_the_reader(tmp_path: Pa
         refused += said is not None
         assert "Siti" not in str(said)
     assert refused > 100
+
+
+def test_a_parquet_file_that_ends_the_process_which_reads_it_is_refused_by_an_import(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    path.write_bytes(zlib.decompress(base64.b85decode("".join(ABORTS))))
+    desk = make_desk(tmp_path / "node")
+    with pytest.raises(ImportRejectedError, match="damaged or cut short"):
+        desk.load(path, ColumnMap(columns={"record_id": "nik", "name": "nama"}))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_burst_is_noticed() -> None:
 
 
 def test_a_day_of_too_many_cases_of_one_operator_is_noticed() -> None:
-    assert Pattern.MANY_CASES in alarms(ring(strangers(75), every=timedelta(minutes=12), operators=1))
+    assert Pattern.MANY_CASES in alarms(ring(strangers(90), every=timedelta(minutes=12), operators=1))
 
 
 def test_one_persons_date_walked_through_is_noticed_soon() -> None:
