@@ -446,6 +446,10 @@ DETAILS: Final[dict[str, dict[str, str]]] = {
             "tidak tersambung. Komputernya mati, atau sertifikat kita ditolak (tidak bisa dibedakan)."
         ),
         "the connection was closed before the answer came": "sambungan terputus sebelum jawaban datang",
+        "the connection broke before the answer came": "sambungan rusak sebelum jawaban datang",
+        "it is closed until it has a list of members that counts": (
+            "simpul di sana tertutup sampai punya daftar anggota yang berlaku"
+        ),
         "no answer before the deadline": "tidak menjawab sampai batas waktu",
         "it does not trust our certificate": "sertifikat kita tidak dipercaya di sana",
         "it does not allow us this call": "panggilan ini tidak diizinkan di sana",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import sys
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -299,6 +300,12 @@ def copies(folder: Path) -> Iterator[tuple[int, str]]:
         yield seed, f"sqlite:///{copy}"
 
 
+def tell(kind: str, missed: list[int]) -> None:
+    """Print a row of the table, for whoever runs this with -s."""
+    every = ATTACKS_PER_KIND["sqlite"]
+    sys.stdout.write(f"{kind}: {every - len(missed)} of {every} found\n")
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_every_change_in_sqlite_is_found(tmp_path: Path, key: LogKey, attack: Callable[..., None]) -> None:
     build(f"sqlite:///{tmp_path}/original.db", tmp_path, key)
@@ -308,7 +315,7 @@ def test_every_change_in_sqlite_is_found(tmp_path: Path, key: LogKey, attack: Ca
             attack(connection, random.Random(seed))
         if not verify(copy).findings:
             missed.append(seed)
-    print(f"{attack.__name__}: {ATTACKS_PER_KIND['sqlite'] - len(missed)} of {ATTACKS_PER_KIND['sqlite']} found")
+    tell(attack.__name__, missed)
     assert missed == []
 
 
@@ -337,9 +344,7 @@ def test_every_split_view_in_sqlite_is_found_with_a_witnesss_heads(
         assert verify(copy).findings == (), "in itself it is without a flaw"
         if not verify(copy, heads).findings:
             missed.append(seed)
-    print(
-        f"split, {rewrite.__name__}: {ATTACKS_PER_KIND['sqlite'] - len(missed)} of {ATTACKS_PER_KIND['sqlite']} found"
-    )
+    tell(f"split, {rewrite.__name__}", missed)
     assert missed == []
 
 
