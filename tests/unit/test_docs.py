@@ -16,6 +16,7 @@ from node import errors
 from node.cli.main import cli
 from node.config import NodeConfig
 from node.findings import Concluded, Failed, Find, Heard, Warned
+from node.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,10 +128,16 @@ def test_every_key_of_an_answer_for_programs_is_in_the_operations_manual() -> No
     ] == []
 
 
-def test_every_threat_has_a_control_a_default_and_a_test() -> None:
+def test_every_metric_is_in_the_operations_manual_and_no_other() -> None:
+    table = sections(OPERATIONS, 2)["Metrics"]
+    named = {name.removesuffix("_total") for name in re.findall(r"`(pulang_\w+)", table)}
+    assert named == {family.name for family in Metrics().registry.collect()}
+
+
+def test_every_threat_has_a_control_a_default_a_test_and_what_remains() -> None:
     for row in threat_rows():
-        identity, threat, control, default, test, _remains = row
-        assert all((threat, control, default)), identity
+        identity, threat, control, default, test, remains = row
+        assert all((threat, control, default, remains)), identity
         assert named_tests(test), f"{identity} names no test"
     numbers = [row[0] for row in threat_rows()]
     assert sorted(numbers, key=lambda number: int(number[1:])) == [f"T{number + 1}" for number in range(len(numbers))]
