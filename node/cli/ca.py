@@ -15,9 +15,10 @@ from node.errors import EXIT_CONFIG, EXIT_DENIED, EXIT_OK, EXIT_RENEW
 from node.files import PUBLIC, check_free, read_file, write_atomic
 from node.pki.authority import DEFAULT_INTERMEDIATE_DAYS, Authority
 from node.pki.credentials import adopt_roots, fingerprint, roots_path
+from node.pki.identity import Identity
 from node.pki.intermediate import ProvinceAuthority
 from node.pki.register import Reason, revocation_json
-from node.pki.request import MAX_REQUEST_BYTES
+from node.pki.request import MAX_REQUEST_BYTES, request_name
 from node.pki.stages import Issuers, next_step
 from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
@@ -60,8 +61,12 @@ def prepare(authority: Authority | None, home: NodeHome | None, out: Path | None
         if out is None:
             raise click.UsageError("--out FILE is needed: where the request goes")
         check_free(out)
-        write_atomic(out, ProvinceAuthority(home).prepare(_now(), discard=discard), mode=PUBLIC)
+        own = ProvinceAuthority(home)
+        request_pem = own.prepare(_now(), discard=discard)
+        write_atomic(out, request_pem, mode=PUBLIC)
         click.echo(f"wrote {out}; the key stays in {home.ca}")
+        name = request_name(request_pem, own.identity)
+        click.echo(f"its key     SHA-256 {name}: tell it to the authority by telephone")
         click.echo("next: the authority runs `pulang ca issue`, then here `pulang ca install`")
 
 
@@ -77,9 +82,12 @@ def issue(authority: Authority, request_file: Path, province: str, out: Path, da
     It is in the membership from the next publication on; the province activates it after that.
     """
     check_free(out)
-    pem = authority.issue_intermediate(read_file(request_file, limit=MAX_REQUEST_BYTES), province, _now(), days=days)
+    request_pem = read_file(request_file, limit=MAX_REQUEST_BYTES)
+    pem = authority.issue_intermediate(request_pem, province, _now(), days=days)
     write_atomic(out, pem, mode=PUBLIC)
     click.echo(f"wrote {out}: intermediate of province {province} of {authority.federation}, {days} days")
+    name = request_name(request_pem, Identity(authority.federation, province))
+    click.echo(f"its key     SHA-256 {name}: compare it with the province's by telephone before it is published")
     click.echo("next: publish the membership; the province runs `pulang ca install`, then `pulang ca activate`")
 
 

@@ -19,12 +19,13 @@ from node.pki.credentials import (
     CertificateState,
     certificate_status,
     install_certificate,
+    own_identity,
     request_certificate,
 )
 from node.pki.intermediate import DEFAULT_LEAF_DAYS, ProvinceAuthority
 from node.pki.register import Reason, revocation_json
 from node.pki.renewal import renew, renew_if_due
-from node.pki.request import MAX_REQUEST_BYTES
+from node.pki.request import MAX_REQUEST_BYTES, request_name
 from node.pki.trust import MAX_CHAIN_PEM_BYTES
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ def cert() -> None:
 def request(home: NodeHome, out: Path, *, discard: bool) -> None:
     """Make a new key on this node and a request for its certificate; only the request leaves."""
     check_free(out)
-    write_atomic(out, request_certificate(home, discard=discard), mode=PUBLIC)
+    made = request_certificate(home, discard=discard)
+    write_atomic(out, made, mode=PUBLIC)
     click.echo(f"wrote {out}; the key stays in {home.pki}")
+    click.echo(f"its key     SHA-256 {request_name(made, own_identity(home))}: tell it to whoever issues, by telephone")
     click.echo("next: `pulang cert issue` where the intermediate is, then here `pulang cert install`")
 
 
@@ -75,6 +78,8 @@ def issue(home: NodeHome, request_file: Path, out: Path, days: int) -> None:
     authority = ProvinceAuthority(home)
     write_atomic(out, authority.issue(request_pem, datetime.now(UTC), days=days), mode=PUBLIC)
     click.echo(f"wrote {out}: {authority.identity}, {days} days")
+    name = request_name(request_pem, authority.identity)
+    click.echo(f"its key     SHA-256 {name}: compare it with the node's before it is installed")
 
 
 @cert.command(name="renew")

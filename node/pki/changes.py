@@ -170,11 +170,13 @@ def describe(before: Contents | None, after: Contents) -> list[str]:
 
 
 def concerns(after: Contents) -> list[str]:
-    """Return what signers should know about the contents beyond the change: whose node would be refused everywhere."""
+    """Return what signers should know beyond the change: that too few would decide, whose node would be refused."""
     membership = after.membership
-    if not membership.roots:
-        return ["no certificate root: every node would refuse every other"]
     found = []
+    if after.threshold * 2 <= len(after.signers):
+        found.append(f"{after.threshold} of {len(after.signers)} signers are no majority, and would decide everything")
+    if not membership.roots:
+        return [*found, "no certificate root: every node would refuse every other"]
     for member in membership.members:
         problems = [problem for _, problem in judge_intermediates(membership, member)]
         if None not in problems:

@@ -17,7 +17,7 @@ from node.files import PUBLIC, make_private_folder, read_file, write_atomic
 from node.pki.credentials import current_leaf, own_identity, roots_path, roots_to_trust
 from node.pki.keys import key_hash, new_key, private_pem
 from node.pki.membership import Revocation
-from node.pki.profile import BACKDATE, leaf_builder, p256_key, refuse_outliving
+from node.pki.profile import BACKDATE, MAX_LEAF_DAYS, leaf_builder, p256_key, refuse_outliving
 from node.pki.register import Issued, Reason, Register, known_key, only_writer
 from node.pki.request import make_request, requested_key
 from node.pki.stages import (
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from node.pki.membership import Membership
 
 DEFAULT_LEAF_DAYS: Final = 7
-MAX_LEAF_DAYS: Final = 90  # for nodes whose certificates travel by hand
 
 
 class ProvinceAuthority:

@@ -66,7 +66,8 @@ class Revocation:
 
     issuer_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of the issuer's SubjectPublicKeyInfo."""
-    serial: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$", max_length=64)]
+    serial: Annotated[str, StringConstraints(pattern=r"^[1-9a-f][0-9a-f]*$", max_length=64)]
+    """As `serial_text` writes it: a serial in any other spelling would match no certificate, and revoke none."""
     reason: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
     revoked_at: AwareDatetime
 
@@ -172,12 +173,20 @@ def make_revocation(issuer_key: str, serial: str, reason: str, now: datetime) ->
     try:
         return Revocation(
             issuer_key=issuer_key.lower(),
-            serial=serial.lower(),
+            serial=serial_text(serial),
             reason=reason,
             revoked_at=now.replace(microsecond=0),
         )
     except ValidationError as error:
         raise ConfigError(f"not a revocation: {complaints(error)}") from None
+
+
+def serial_text(serial: str) -> str:
+    """Return a hexadecimal serial number in its one form here, from any that openssl or a person writes.
+
+    openssl fills up to whole bytes (`0A1B`), which one serial in eight needs, or puts colons between them.
+    """
+    return serial.lower().replace(":", "").lstrip("0")
 
 
 def make_epoch(number: int, check: str, state: EpochState) -> Epoch:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Validity = tuple[datetime, datetime]
 
 BACKDATE: Final = timedelta(minutes=5)  # clocks of members may lie this far apart
+MAX_LEAF_DAYS: Final = 90  # for nodes whose certificates travel by hand; a running node's have 7
 MAX_INTERMEDIATES: Final = 1  # a province's intermediate issues leaves and no further authority
 ALLOWED_SIGNATURES: Final = frozenset(
     {
@@ -161,8 +162,8 @@ def refuse_outliving(issuer: x509.Certificate, not_after: datetime, now: datetim
 def check_leaf_profile(leaf: x509.Certificate) -> Identity:
     """Check that a certificate is exactly of the form that the federation issues, whoever signed it.
 
-    P-256, ECDSA with SHA-2, not a CA, for signing in TLS as client and as server, both key identifiers, one
-    province's two names, and no further extension.
+    P-256, ECDSA with SHA-2, for 90 days at most, not a CA, for signing in TLS as client and as server, both key
+    identifiers, one province's two names, and no further extension.
     """
     if leaf.version is not x509.Version.v3 or leaf.signature_algorithm_oid not in ALLOWED_SIGNATURES:
         raise TrustError("the certificate is not X.509 v3 signed with ECDSA and SHA-2")
@@ -184,6 +185,9 @@ def check_leaf_profile(leaf: x509.Certificate) -> Identity:
         raise TrustError("the certificate's key may not do exactly one thing: sign")
     if frozenset(purposes.value) != LEAF_USAGES:
         raise TrustError("the certificate is not for TLS as client and as server")
+    # Who had an intermediate's key for a minute could else make itself a leaf for years, in no register.
+    if leaf.not_valid_after_utc - leaf.not_valid_before_utc > timedelta(days=MAX_LEAF_DAYS) + BACKDATE:
+        raise TrustError(f"the certificate is made for longer than {MAX_LEAF_DAYS} days")
     return identity_in(extensions)
 
 

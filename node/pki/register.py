@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from node.config import ProvinceCode
 from node.errors import ConfigError, StoreError, TrustError
 from node.files import append_line, read_private
-from node.pki.membership import SETTINGS, Revocation, canonical_json
+from node.pki.membership import SETTINGS, Revocation, canonical_json, serial_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ class Register:
 
         serial: hexadecimal, as `pulang cert status` and `openssl x509 -serial` print it. Raises ConfigError.
         """
-        serial = serial.lower().replace(":", "").lstrip("0")
+        serial = serial_text(serial)
         known = next((issued for issued in self.issued() if issued.serial == serial and issued.kind != "root"), None)
         if known is None:
             raise ConfigError(

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from node.errors import ConfigError, TrustError
 from node.pki.identity import Identity, identity_in
+from node.pki.keys import key_hash
 from node.pki.profile import p256_key
 
 if TYPE_CHECKING:
@@ -60,3 +61,11 @@ def requested_key(request_pem: bytes, identity: Identity) -> EllipticCurvePublic
     if len(extensions) != 1:
         raise TrustError("the request asks for more than its names", hint="make it with `pulang ca prepare`")
     return key
+
+
+def request_name(request_pem: bytes, identity: Identity) -> str:
+    """Return what people compare by telephone: SHA-256 of the request's public key. Raises as `requested_key` does.
+
+    A request that was exchanged on its way is as good as the true one in every other respect.
+    """
+    return key_hash(requested_key(request_pem, identity))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import socket
 import ssl
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from node.errors import ConfigError, TrustError
 from node.pki.credentials import (
@@ -26,6 +28,7 @@ from node.pki.credentials import (
 from node.pki.identity import Identity
 from node.pki.keys import new_key, private_pem
 from node.pki.membership import Member
+from node.pki.request import request_name
 from node.pki.stages import IssuerFolder
 from node.pki.trust import verify_peer
 from tests.listing import ListedAuthority
@@ -180,6 +183,9 @@ def test_openssl_verifies_our_request(world: World) -> None:
     assert seen.returncode == 0
     assert "verify OK" in seen.stdout + seen.stderr
     assert "URI:spiffe://fkd-mpu/province/35, DNS:p35.fkd-mpu" in seen.stdout
+    key = openssl("req", "-in", request, "-noout", "-pubkey").stdout
+    public = load_pem_public_key(key.encode()).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert request_name(request.read_bytes(), Identity("fkd-mpu", "35")) == hashlib.sha256(public).hexdigest()
 
 
 def test_openssl_reads_our_fingerprints_and_slots(world: World) -> None:

@@ -153,6 +153,24 @@ def test_another_provinces_request_is_refused(founded: Shell) -> None:
     assert not (founded.folder / "35.crt").exists()
 
 
+def test_who_makes_a_request_and_who_grants_it_are_shown_the_same_key(founded: Shell) -> None:
+    """A thief on the way could put a request of its own in its place: it is as good as the true one but for its key."""
+    founded.ok("node init --home thief --province 35")
+    founded.ok("ca prepare --home thief --out stolen.csr")
+    told = shown_key(founded.ok("ca prepare --home n35 --out same.csr"))
+    assert shown_key(founded.ok(ISSUE)) == told
+    assert shown_key(founded.ok(ISSUE.replace("35.csr", "stolen.csr").replace("35.crt", "stolen.crt"))) != told
+    for line in (INSTALL, ACTIVATE, "node init --home served --province 35"):
+        founded.ok(line)
+    told = shown_key(founded.ok("cert request --home served --out served.csr"))
+    assert shown_key(founded.ok("cert issue --home n35 served.csr --out served.crt")) == told
+
+
+def shown_key(said: str) -> str:
+    (key,) = re.findall(r"^its key     SHA-256 ([0-9a-f]{64}):", said, re.MULTILINE)
+    return str(key)
+
+
 def test_a_request_issued_before_gives_the_same_certificate_again(founded: Shell) -> None:
     founded.ok(ISSUE)
     founded.ok(ISSUE.replace("35.crt", "again.crt"))

@@ -12,11 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from pydantic import ValidationError
 
 from node.errors import CertificateExpiredError, CertificateRevokedError, ConfigError, NotAMemberError, TrustError
 from node.pki.identity import Identity
 from node.pki.keys import key_hash
-from node.pki.membership import Revocation
+from node.pki.membership import Revocation, make_revocation
 from node.pki.profile import CERTIFICATES_ONLY
 from node.pki.register import Reason
 from node.pki.trust import server_anchors, verify_chain, verify_peer
@@ -227,6 +228,24 @@ def test_the_same_serial_under_another_issuer_is_not_revoked(world: World) -> No
     assert verify_peer(leaf, replace(told, revoked=(other,)), NOW).code == "35"
 
 
+def test_a_serial_number_as_openssl_writes_it_revokes_the_same_certificate(world: World) -> None:
+    leaf, told = world.leaf("35"), world.members("35")
+    number = x509.load_pem_x509_certificate(leaf).serial_number
+    whole_bytes = number.to_bytes(number.bit_length() // 8 + 1).hex().upper()  # a zero before it, as in one of eight
+    issuer = key_hash(world.intermediate("35")[1].public_key())
+    for written in (f"0{number:X}", whole_bytes, bytes.fromhex(whole_bytes).hex(":")):
+        revocation = make_revocation(issuer, written, "key_compromise", NOW)
+        with pytest.raises(CertificateRevokedError, match="key compromise"):
+            verify_peer(leaf, replace(told, revoked=(revocation,)), NOW)
+
+
+def test_a_serial_number_that_could_match_no_certificate_stands_in_no_list() -> None:
+    with pytest.raises(ValidationError):
+        Revocation("ab" * 32, "0a1b", "superseded", NOW)
+    with pytest.raises(ConfigError, match="not a revocation"):
+        make_revocation("ab" * 32, "0", "superseded", NOW)
+
+
 def test_a_server_is_expected_under_its_listed_and_unrevoked_intermediates_alone(world: World) -> None:
     old, new = between(world)[1], between(world)[1]
     told = listing(world, old, new)
@@ -279,7 +298,7 @@ def test_the_beginning_of_the_intermediate_is_the_beginning_of_the_leaf(world: W
 def test_a_leaf_that_outlives_its_issuer_is_refused_today(world: World) -> None:
     beyond = world.intermediate("35")[0].not_valid_after_utc + timedelta(seconds=1)
     with pytest.raises(TrustError, match="not issued under"):
-        judge(world, forged(world, not_after=beyond))
+        judge(world, forged(world, not_before=beyond - DAY, not_after=beyond))
 
 
 # --- who -------------------------------------------------------------------------------------------------------------
@@ -337,6 +356,7 @@ def test_a_name_too_many_too_few_or_misspelt_is_refused(world: World, names: lis
         ({"uses": [ExtendedKeyUsageOID.CLIENT_AUTH]}, "as client and as server"),
         ({"uses": [ExtendedKeyUsageOID.SERVER_AUTH]}, "as client and as server"),
         ({"uses": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]}, "as client and as server"),
+        ({"not_after": NOW + 90 * DAY}, "longer than 90 days"),
         ({"is_ca": True}, "other extensions"),
         ({"claims_ca": True}, "an authority's, not a node's"),
         ({"usage": CERTIFICATES_ONLY}, "exactly one thing: sign"),

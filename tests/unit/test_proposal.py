@@ -371,6 +371,18 @@ def test_who_would_be_refused_everywhere_is_told_to_the_signers(
     ]
 
 
+def test_that_too_few_would_decide_everything_is_told_to_the_signers(world: World) -> None:
+    def first(contents: Contents) -> str:
+        return changes.concerns(contents)[0]
+
+    before = published(world)
+    assert "no majority" not in first(before)  # 2 of 3
+    assert first(changes.with_signers(before, [signer("33")], [])) == (
+        "2 of 4 signers are no majority, and would decide everything"
+    )
+    assert first(changes.with_signers(before, [], [], 1)).startswith("1 of 3 signers are no majority")
+
+
 # --- garbage ---
 
 
