@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from node.epoch import require_no_contradiction
-from node.errors import EXIT_BUSY, EXIT_OK, BusyError, NodeError
+from node.errors import EXIT_BUSY, EXIT_OK, BusyError, MembershipEndedError, NodeError
 from node.files import overwrite, sync_folder
 from node.log import log_bug
 from node.pki.epochs import sealed_name, take_in_secret
@@ -160,8 +160,12 @@ class Changeover:
     def _tidy(self) -> None:
         """Delete what belongs to no valid epoch; let `current` be the active one's."""
         runtime, membership = self._runtime, self._runtime.membership
-        if not membership.epochs or runtime.now() >= membership.expires_at:
-            return  # an old list of epochs is no reason to destroy anything
+        if not membership.epochs:
+            return
+        try:
+            membership.check_validity(runtime.now())
+        except MembershipEndedError:
+            return  # an old list of epochs is no reason to destroy anything, one out of a backup least of all
         self._take_in_secrets(membership)
         delete_secrets(runtime.home, membership, runtime.store, runtime.config.province, runtime.now())
         valid = {epoch.number for epoch in membership.epochs}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from node.changeover import Changeover
 from node.epoch import installed_membership
 from node.findings import Concluded
 from node.local_client import LocalRequest, ask_node
@@ -24,9 +27,10 @@ from node.pki.epoch_secrets import ensure_sealing_key
 from node.pki.epochs import make_epoch, sealed_name, take_in_secret, with_next, with_next_active, without_other
 from node.pki.membership import Epoch, EpochState
 from node.publishing import published
+from node.runtime import open_runtime
 from node.store import NO_REQUEST, open_store
 from tests.asking import REGISTERED, eventually
-from tests.federation import JOKO_AS_SAID, Federation, Node
+from tests.federation import JOKO_AS_SAID, Federation, Node, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -302,6 +306,24 @@ def test_a_serving_node_begins_a_killed_reencoding_again_by_itself(
             child.kill()
         eventually(lambda: indexed_in(node) == {1, 2})
         assert "reencoding_failed" in node.log
+
+
+def test_an_old_list_that_came_back_with_a_backup_destroys_nothing(tmp_path: Path) -> None:
+    """It does not know the new epoch yet: by its word, that epoch's secret would be one whose time is over."""
+    alone = make_changing(tmp_path, {"33": [{"record_id": "R1", "name": "Siti"}]})
+    (node,) = alone.nodes
+    shutil.copytree(node.home.tuf, tmp_path / "yesterday")
+    alone.prepare()
+    alone.publish()
+    alone.install(node)
+    assert subprocess.run(reencode(node), check=False).returncode == 0
+    shutil.rmtree(node.home.tuf)
+    shutil.copytree(tmp_path / "yesterday", node.home.tuf)
+    with open_runtime(node.home, now) as runtime:
+        assert runtime.membership.expires_at > now()
+        asyncio.run(Changeover(runtime).look())
+    assert node.home.epoch_secret(2).exists()
+    assert indexed_in(node) == {1, 2}
 
 
 def test_a_registry_that_is_not_there_any_more_is_said_with_what_to_do(alone: Changing, tmp_path: Path) -> None:
