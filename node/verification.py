@@ -254,6 +254,8 @@ class _Verification:
     def _check_heads(self) -> dict[int, bytes]:
         """Compare the heads' roots with the rows; return size -> root of those that hold."""
         good: dict[int, bytes] = {}
+        holding: list[tuple[str, int]] = []  # where, rows
+        other: list[tuple[str, int]] = []
         for head, note in sorted(
             ((head, note) for head, note in self._heads if note is not None), key=lambda each: each[1].checkpoint.size
         ):
@@ -269,18 +271,33 @@ class _Verification:
             elif size not in self._roots:
                 continue  # behind a gap, which has been told
             elif self._roots[size] != root:
-                since = max(good, default=0) + 1
-                # A row that is known to be bad says it better than the range.
-                bad = [each.row for each in self._findings if each.row is not None and since <= each.row <= size]
-                since = min(bad, default=since)
-                self._found(
-                    since,
-                    f"{head.where}: the signed head of {size} rows has another root: between rows {since} and {size} "
-                    "this is not the history that was signed",
-                )
+                other.append((head.where, size))
             else:
                 good[size] = root
+                holding.append((head.where, size))
+        for where, size in other:
+            self._found_other_root(where, size, holding)
         return good
+
+    def _found_other_root(self, where: str, size: int, holding: Sequence[tuple[str, int]]) -> None:
+        if any(rows >= size for _, rows in holding):
+            # Of two signed histories only the other one's earlier heads say how far this one is the same.
+            since = max((rows for place, rows in holding if place == where and rows < size), default=0)
+            self._found(
+                since + 1 if since else None,
+                f"{where}: the signed head of {size} rows has another root, though a signed head of this log holds: "
+                f"the log's key has signed two histories{f', the same up to row {since}' if since else ''}",
+            )
+            return
+        since = max((rows for _, rows in holding), default=0) + 1
+        # A row that is known to be bad says it better than the range.
+        bad = [each.row for each in self._findings if each.row is not None and since <= each.row <= size]
+        since = min(bad, default=since)
+        self._found(
+            since,
+            f"{where}: the signed head of {size} rows has another root: between rows {since} and {size} this is not "
+            "the history that was signed",
+        )
 
     def _check_cosignatures(self, good: dict[int, bytes]) -> dict[str, int]:
         notes = {(each.log_key, each.size): each.note for each in self._view.checkpoints}

@@ -410,8 +410,7 @@ def test_another_history_signed_by_the_logs_own_key_is_found_with_a_witnesss_hea
         sign(store, key)
     assert verify(forged).findings == ()
     found = verify(forged, heads).findings
-    assert found
-    assert "34.json" in found[0].text
+    assert [(each.row, "34.json" in each.text, "two histories" in each.text) for each in found] == [(None, True, True)]
     # The same when the forged log is shorter, or longer.
     with past_the_triggers(forged) as connection:
         cut_the_end_off(connection, random.Random(1))
@@ -421,6 +420,26 @@ def test_another_history_signed_by_the_logs_own_key_is_found_with_a_witnesss_hea
         sign(store, key)
     assert verify(forged).findings == ()
     assert verify(forged, heads).findings
+
+
+def test_of_two_signed_histories_the_row_is_named_up_to_which_they_are_known_to_be_the_same(
+    tmp_path: Path, key: LogKey
+) -> None:
+    url = f"sqlite:///{tmp_path}/node.db"
+    build(url, tmp_path, key)
+    with closing(open_store(url)) as store:
+        (first,) = store.log.checkpoints()
+        fill(store, mark="later-")
+        heads = [OtherHead("a witness", each.note) for each in (first, sign(store, key))]
+    assert verify(url, heads).findings == ()
+    with past_the_triggers(url) as connection:
+        run(connection, "UPDATE audit SET peer = '51' WHERE number = :number", number=ROWS + 5)
+        rebuild(connection)
+        run(connection, "DELETE FROM audit_checkpoints")
+        run(connection, "DELETE FROM audit_cosignatures")
+    with closing(open_store(url)) as store:
+        sign(store, key)
+    assert [each.row for each in verify(url, heads).findings] == [ROWS + 1]
 
 
 def test_two_copies_of_a_log_that_differ_are_found_by_each_other(tmp_path: Path, key: LogKey) -> None:
