@@ -25,6 +25,7 @@ async def channel_of(federation: Federation, asked: Node, *, as_node: Node | Non
         ("grpc.ssl_target_name_override", f"p{asked.code}.fkd-mpu.test"),
         ("grpc.max_send_message_length", -1),
         ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),  # a connection of its own
     )
     async with grpc.aio.secure_channel(asked.address, credentials, options) as channel:
         yield channel

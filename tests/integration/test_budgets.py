@@ -3,20 +3,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
+import random
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from matching.question import Client
 from node.budget import Budgets, Scope, day_of
 from node.errors import QueryBudgetError
+from node.rpc.client import ASK
+from node.rpc.wire import write_question
 from node.store import Admission, Claim, Reply, Store, Throttle, open_store
+from proto.pulang.exchange.v1 import exchange_pb2
+from tests.federation import Federation, crowd, encoded, header
 from tests.postgres import postgres_server  # noqa: F401 - the fixture
+from tests.raw_calls import call, channel_of
 from tests.stores import NOW, entry, rows, store, url  # noqa: F401 - fixtures among them
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import grpc
 
 LEASE = timedelta(seconds=60)
 SMALL = Budgets(
@@ -88,6 +104,39 @@ def test_four_processes_at_the_budgets_edge_get_exactly_the_budget(url: str) -> 
     assert sum(map(int, told)) == 37
     store = open_store(url)
     assert spent(store, Scope.PEER) == 37
+    store.close()
+
+
+async def test_a_hundred_calls_at_once_at_the_budgets_edge_get_exactly_the_budget(url: str, tmp_path: Path) -> None:
+    """Over mutual TLS, at a node's process; who is told to wait calls again with the same bytes."""
+    federation = Federation(tmp_path)
+    asked = federation.node("33", crowd(20, seed=1), database_url=url, budgets=Budgets(peer_per_day=37))
+    asker = federation.node("35")
+    questions = [
+        write_question(
+            header(case_reference=f"K-{number}", operator_pseudonym=digest(str(number))[:16], timeout_s=60),
+            encoded(asker, Client(name=person["name"], born=person["birth_date"], mother_name=person["mother_name"])),
+        )
+        for number, person in enumerate(crowd(100, seed=2))
+    ]
+
+    async def answered(channel: grpc.aio.Channel, data: bytes) -> str:
+        while True:
+            response = exchange_pb2.AskResponse.FromString(await call(channel, ASK, data))
+            if (came := response.WhichOneof("outcome")) != "busy":
+                return came or ""
+            await asyncio.sleep(random.uniform(0, 0.3))
+
+    with asked.running():
+        async with AsyncExitStack() as stack:
+            open_one = functools.partial(channel_of, federation, asked, as_node=asker)
+            channels = [await stack.enter_async_context(open_one()) for _ in range(10)]
+            calls = [answered(channels[number % 10], data) for number, data in enumerate(questions)]
+            came = Counter(await asyncio.gather(*calls))
+    assert came == {"answered": 37, "refused": 63}
+    store = open_store(url)
+    assert spent(store, Scope.PEER) == 37
+    assert sum(entry.outcome == "answered" for entry in store.audit_entries()) == 37
     store.close()
 
 
