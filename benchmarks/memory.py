@@ -65,7 +65,10 @@ class Memory:
 def measure(
     folder: DemoFolder, plan: DemoPlan, pid: int, questions: int, progress: Callable[[int], None] = lambda _: None
 ) -> Memory:
-    """Ask the first node of a demo, which runs as `pid`, `questions` different questions of all the others."""
+    """Ask the first node of a demo, which runs as `pid`, `questions` different questions of all the others.
+
+    Ctrl-C ends it with what has been seen, once memory has been looked at.
+    """
     return asyncio.run(_measure(folder, plan, pid, questions, progress))
 
 
@@ -97,7 +100,11 @@ async def _measure(
                 if done >= begin and (done - begin) % step == 0:
                     samples.append((done, *_resident(pid)))
 
-        await asyncio.gather(*(ask(peers) for peers in every for _ in range(AT_ONCE)))
+        try:
+            await asyncio.gather(*(ask(peers) for peers in every for _ in range(AT_ONCE)))
+        except asyncio.CancelledError:  # Ctrl-C: what has been seen is kept
+            if not samples:
+                raise
     asked, own, mapped = zip(*samples, strict=True)
     return Memory(asked, own, mapped, dict(others))
 

@@ -30,7 +30,8 @@ def memory_command(folder: Path | None, persons: int, questions: int, seed: int,
     """Ask one node very many questions with the credentials of nine others, and watch its memory.
 
     All questions differ, under budgets that do not end them. Memory is looked at from 5 % of the questions on, when
-    pools and caches are full; what the node maps (its index) is counted apart. 100,000 questions take half an hour.
+    pools and caches are full; what the node maps (its index) is counted apart. 100,000 questions take half an hour;
+    Ctrl-C keeps what is done.
     """
     from benchmarks import demo, load, memory  # noqa: PLC0415 - numba is not needed for --help
     from benchmarks.machine import machine  # noqa: PLC0415
@@ -49,7 +50,10 @@ def memory_command(folder: Path | None, persons: int, questions: int, seed: int,
             task = progress.add_task("questions", total=questions)
             advance = functools.partial(progress.advance, task)
             found = memory.measure(made, plan, pids[alone.provinces[0]], questions, advance)
-    click.echo(f"machine: {machine()}; seed {plan.seed}; one node of {plan.persons:,} persons, {questions:,} questions")
+    click.echo(
+        f"machine: {machine()}; seed {plan.seed}; one node of {plan.persons:,} persons, "
+        f"{found.asked[-1]:,} of {questions:,} questions"
+    )
     click.echo(f"{'questions':>10} {'own MiB':>8} {'mapped MiB':>11}")
     for place in sorted({*range(0, len(found.asked), max(1, len(found.asked) // 10)), len(found.asked) - 1}):
         click.echo(f"{found.asked[place]:10,} {found.own[place] / 2**20:8.1f} {found.mapped[place] / 2**20:11.1f}")
