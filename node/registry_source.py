@@ -33,7 +33,7 @@ class RegistrySource(BaseModel):
     format: Literal["pulang-registry-1"] = "pulang-registry-1"
     generation: str
     """The generation it became."""
-    source: str = Field(repr=False)
+    source: Annotated[str, Field(pattern=r"^[^\x00]+$")] = Field(repr=False)  # no file system can look for a NUL
     """Absolute path of a file, or a database URL (which may hold a password)."""
     mapping: ColumnMap
     sheet: str | None = None

@@ -79,6 +79,7 @@ FOUND = (
     ("audit_log", b'"number":1}', b'"number":"1"}'),
     ("audit_log", b'"size":3', b'"size":1e999'),
     ("local_line", b'"case": "K-1"', b'"case": "\\ud800"'),
+    ("source", b"/srv/registry.csv", b"\\u0000"),
 )
 
 
