@@ -35,7 +35,7 @@ from node.pki.keys import new_key
 from node.pki.membership import Epoch, EpochState, epoch_check
 from node.pki.register import Reason
 from node.rpc.client import ASK, HEALTH_CHECK, MAX_RETRIES
-from node.rpc.server import NOT_ACCEPTED, ExchangeServer
+from node.rpc.server import NOT_ACCEPTED, OPTIONS, ExchangeServer
 from node.rpc.wire import MAX_REQUEST_BYTES, write_answer, write_question
 from node.runtime import open_runtime
 from node.service import CERTIFICATE_ENDED, DISK_LOW, MAX_QUESTIONS_PER_CALLER, NO_AUDIT
@@ -136,6 +136,27 @@ async def test_certificate_that_expires_on_an_open_connection_is_refused_at_the_
         ends_at = now() + timedelta(seconds=6)
         await until(lambda: now() >= ends_at)
         assert "expired" in reason_for(asked, await refused_with(channel, HEALTH_CHECK, b""))
+
+
+async def test_no_connection_outlives_its_age_and_the_next_call_opens_another(
+    own: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backstop: TLS looks at a certificate once per connection."""
+    options = dict(OPTIONS)
+    assert 0 < options["grpc.max_connection_age_ms"] <= 5 * 60 * 1000
+    quick = {**options, "grpc.max_connection_age_ms": 200}
+    monkeypatch.setattr("node.rpc.server.OPTIONS", tuple(quick.items()))
+    with open_runtime(own.home, now) as runtime:
+        server = ExchangeServer(runtime)
+        await server.start()
+        try:
+            async with channel_of(own.federation, own, as_node=own.federation.node("52")) as channel:
+                await call(channel, HEALTH_CHECK, b"")
+                assert channel.get_state() is grpc.ChannelConnectivity.READY
+                await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 20)
+                await call(channel, HEALTH_CHECK, b"")
+        finally:
+            await server.stop()
 
 
 async def test_member_that_is_put_out_is_refused_on_its_open_connection(own: Node) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import psutil
+
 from node.local_client import call_node
 from node.messages import Answered
 from node.pki.credentials import load_credentials
@@ -50,7 +52,15 @@ async def test_leaves_of_both_ends_roll_under_questions_and_no_call_fails(federa
             await until(lambda: answered >= last + 2 * ASKERS)
             done.set()
             await asyncio.gather(*askers)  # raises what any call raised
+            shown = await peers.standing(asked.member, deadline_s=20)
+            assert shown.serial == serial(asker)  # what the asked one sees of us is the newest
+            await until(lambda: connections_to(asked) == 1)  # those of the leaves before are drained and closed
         assert len(serials) == 8
+
+
+def connections_to(node: Node) -> int:
+    port = int(node.address.rpartition(":")[2])
+    return sum(each.raddr[1:] == (port,) for each in psutil.Process().net_connections("tcp"))
 
 
 async def test_a_running_node_renews_its_leaf_by_itself(federation: Federation) -> None:
