@@ -174,7 +174,8 @@ def publish_command(proposal_file: Path, home: NodeHome, repository: Path | None
 def verify(path: Path, root_sha256: str | None, *, as_json: bool) -> int:
     """Verify a repository's folder, or a founding proposal file, offline.
 
-    Exit codes: 0 it is to be trusted; 20 so it is, and less than a third of some part's life is left; 77 it is not.
+    Without --root-sha256 a repository is measured by its own first root: that one must still be compared. Exit codes:
+    0 it is to be trusted; 20 so it is, and less than a third of some part's life is left; 77 it is not.
     """
     if path.is_file():
         proposal = read_proposal(read_file(path, limit=MAX_PROPOSAL_BYTES))

@@ -14,6 +14,7 @@ from node.cli.federation_shared import FILE, print_change, published_options
 from node.errors import ConfigError, TrustError
 from node.files import PUBLIC, read_file, write_atomic
 from node.pki import changes
+from node.pki.epoch_secrets import check_public_key
 from node.pki.membership import EpochState, make_epoch, make_member, make_revocation
 from node.pki.proposal import MAX_PROPOSAL_BYTES, MAX_SKIPPED, check_proposal, read_proposal
 from node.pki.proposal import propose as make_proposal
@@ -103,6 +104,8 @@ def admit(province: str, address: str, name: str | None, files: tuple[Path, ...]
     """Admit a member."""
     if name is None and province_name(province) == province:
         raise ConfigError(f"{province} is not the code of a province we know", hint="if it is right, give its --name")
+    if encryption_key:
+        check_public_key(encryption_key)
     member = make_member(
         province,
         name or province_name(province),
@@ -138,6 +141,8 @@ def change(
 ) -> Change:
     """Change a member's address, name, intermediates or encryption key."""
     new, old = _certificates(add), _certificates(gone)
+    if encryption_key:
+        check_public_key(encryption_key)
 
     def apply(contents: Contents) -> Contents:
         member = changes.member_of(contents, province)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from matching.schema import PERSON_SCHEMA
 from node.config import complaints
 from node.errors import ConfigError, TrustError
+from node.pki.epoch_secrets import is_public_key
 from node.pki.keys import key_hash
 from node.pki.membership import Epoch, EpochState, Member, Membership, Revocation
 from node.pki.profile import p256_key
@@ -186,6 +187,8 @@ def concerns(after: Contents) -> list[str]:
         found += [
             f"an intermediate of province {member.code} does not count: {problem}" for problem in problems if problem
         ]
+        if member.encryption_key and not is_public_key(member.encryption_key):
+            found.append(f"the encryption key of province {member.code} is none: no linkage key can be sealed to it")
     return found
 
 
@@ -249,7 +252,7 @@ def _members(old: tuple[Member, ...], new: tuple[Member, ...]) -> list[str]:
             {certificate_name(pem): "" for pem in member.intermediates},
         )
         if member.encryption_key != (was.encryption_key if was else ""):
-            lines.append(f"~ encryption key of {member.code}: {_short(member.encryption_key) or 'none'}")
+            lines.append(f"~ encryption key of {member.code}: {_key_name(member.encryption_key)}")
     return lines
 
 
@@ -290,5 +293,6 @@ def _hashes(targets: Files) -> dict[str, str]:
     return {path: hashlib.sha256(data).hexdigest()[:16] for path, data in targets.items()}
 
 
-def _short(text: str) -> str:
-    return hashlib.sha256(bytes.fromhex(text)).hexdigest()[:16] if text else ""
+def _key_name(public_hex: str) -> str:
+    """Return what `pulang epoch key` shows of it: whoever can find another key of the same name gets every secret."""
+    return f"SHA-256 {hashlib.sha256(bytes.fromhex(public_hex)).hexdigest()}" if public_hex else "none"

@@ -109,6 +109,15 @@ def check_public_key(public_hex: str) -> None:
     _encrypt(b"", public_hex, PURPOSE)
 
 
+def is_public_key(public_hex: str) -> bool:
+    """Whether secrets can be sealed to this."""
+    try:
+        check_public_key(public_hex)
+    except ConfigError:
+        return False
+    return True
+
+
 def seal(secret: bytes, public_hex: str, *, federation: str, province: str, epoch: int) -> bytes:
     """Return the file that brings an epoch's secret to one province. Raises ConfigError for a key that is none."""
     named = SealedSecret("pulang-sealed-1", federation, province, epoch, "")

@@ -12,7 +12,7 @@ from node.config import load_config
 from node.epoch import read_epoch_secret
 from node.errors import ConfigError, TrustError
 from node.files import make_private_folder, write_atomic
-from node.pki.epoch_secrets import load_sealing_key, read_sealed, seal
+from node.pki.epoch_secrets import is_public_key, load_sealing_key, read_sealed, seal
 from node.pki.membership import Epoch, EpochState, epoch_check
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def make_epoch(federation: str, members: Sequence[Member], number: int) -> tuple
     The secret itself is written nowhere: members alone can open what comes back. Raises ConfigError when a member has
     no encryption key: it would be shut out.
     """
-    without = [member.code for member in members if not member.encryption_key]
+    without = [member.code for member in members if not is_public_key(member.encryption_key)]
     if without or not members:
         raise ConfigError(
-            f"no encryption key is in the directory for {', '.join(without) or 'anybody'}",
+            f"no usable encryption key is in the directory for {', '.join(without) or 'anybody'}",
             hint="there, `pulang epoch key --out FILE`; the key goes into the directory first",
         )
     secret = secrets.token_bytes(SECRET_BYTES)

@@ -33,7 +33,7 @@ class Member:
     address: Address
     intermediates: tuple[str, ...] = ()
     """Its intermediate authorities, PEM: certificates of its node are accepted under these alone."""
-    encryption_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$", max_length=4096)] = ""
+    encryption_key: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})*$", max_length=4096)] = ""
     """Public key its epoch secrets are sealed to (HPKE), hexadecimal."""
 
 

@@ -473,6 +473,17 @@ def test_a_code_of_no_province_is_not_admitted_unnamed(signed: Shell) -> None:
     signed.ok(f"{admit} --name Baru")
 
 
+def test_an_encryption_key_that_is_none_is_refused_before_anybody_signs_it(signed: Shell) -> None:
+    line = f"{PROPOSE} change --repository repository --proposal it --province 35 --encryption-key"
+    for key in ("abc", "ab" * 1215, "zz" * 1216):
+        signed.refused(f"{line} {key}", 78, "the encryption key is not a whole public key")
+    assert not (signed.folder / "it").exists()
+    own = re.search("SHA-256 [0-9a-f]{64}", signed.ok("epoch key --home n35 --out 35.pub"))
+    shown = signed.ok(f"{line} {(signed.folder / '35.pub').read_text()}")
+    assert own is not None
+    assert f"~ encryption key of 35: {own.group()}" in shown
+
+
 def test_a_member_without_a_port_is_refused(signed: Shell) -> None:
     ran = signed.run(f"{PROPOSE} admit --repository repository --proposal change --province 36 --address localhost")
     assert ran.code == 78

@@ -191,8 +191,9 @@ def test_any_member_that_holds_a_secret_can_seal_it_for_one_that_came_later(
 
 def test_an_epoch_is_not_made_while_a_member_would_be_shut_out(homes: dict[str, NodeHome]) -> None:
     members = directory(homes).members
-    with pytest.raises(ConfigError, match="no encryption key is in the directory for 35"):
-        make_epoch(FEDERATION, (members[0], replace(members[1], encryption_key="")), 2)
+    for key in ("", "ab" * 1215):
+        with pytest.raises(ConfigError, match="no usable encryption key is in the directory for 35"):
+            make_epoch(FEDERATION, (members[0], replace(members[1], encryption_key=key)), 2)
     with pytest.raises(ConfigError, match="for anybody"):
         make_epoch(FEDERATION, (), 2)
 

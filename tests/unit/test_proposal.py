@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 from dataclasses import replace
@@ -52,8 +53,6 @@ def edited(proposal: Proposal, old: str, new: str) -> Proposal:
 
 
 def propose_edited(directory: bytes, proposal: Proposal) -> Proposal:
-    import hashlib  # noqa: PLC0415
-
     document = json.loads(proposal.to_bytes())
     import base64  # noqa: PLC0415
 
@@ -301,7 +300,7 @@ def test_sealed_secrets_travel_with_their_epoch(world: World) -> None:
         ),
         (
             lambda contents: changes.with_member(contents, replace(member("33"), encryption_key="ab")),
-            "~ encryption key of 33: 087d80f7f182dd44",
+            f"~ encryption key of 33: SHA-256 {hashlib.sha256(bytes([0xAB])).hexdigest()}",
         ),
         (lambda contents: changes.with_signers(contents, [], ["18"], 2), "- signer 18"),
         (lambda contents: changes.with_signers(contents, [], [], 3), "~ threshold 2 of 3 signers becomes 3 of 3"),
@@ -366,6 +365,10 @@ def test_who_would_be_refused_everywhere_is_told_to_the_signers(
     new = changes.with_roots(published(world), pki.authority.roots[1:], pki.authority.roots[:1])
     gone = changes.concerns(changes.with_member(new, replace(member("35"), intermediates=(own,))))
     assert gone[0].startswith("province 35 has no intermediate that counts")
+    keyed = replace(member("35"), intermediates=(own,), encryption_key="ab")
+    assert changes.concerns(changes.with_member(published(world), keyed)) == [
+        "the encryption key of province 35 is none: no linkage key can be sealed to it"
+    ]
     assert changes.concerns(published(World.found("35"))) == [
         "no certificate root: every node would refuse every other"
     ]
