@@ -100,11 +100,12 @@ def install(home: NodeHome, certificate: Path, root: Path | None) -> None:
     authority = ProvinceAuthority(home)
     if (membership := listed(home)) is not None and roots_path(home).exists():
         adopt_roots(home, membership.roots)  # a root that was just published: the running node would be 20 s later
-    authority.install(
+    taken = authority.install(
         read_file(certificate, limit=MAX_CHAIN_PEM_BYTES),
         _now(),
         roots_pem=None if root is None else read_file(root, limit=MAX_CHAIN_PEM_BYTES),
     )
+    click.echo(f"certificate SHA-256 {fingerprint(taken.certificate)}: signers must be shown the same")
     _print_issuers(authority.issuers, _now())
 
 

@@ -166,6 +166,14 @@ def test_who_makes_a_request_and_who_grants_it_are_shown_the_same_key(founded: S
     assert shown_key(founded.ok("cert issue --home n35 served.csr --out served.crt")) == told
 
 
+def test_signers_are_shown_the_certificate_that_the_province_has_taken_in(signed: Shell) -> None:
+    signed.ok(ISSUE)
+    taken = re.search("SHA-256 [0-9a-f]{64}", signed.ok(INSTALL))
+    assert taken is not None
+    line = f"{PROPOSE} change --repository repository --proposal it --province 35 --add-intermediate 35.crt"
+    assert f"+ intermediate certificate of 35 {taken.group()}, until" in signed.ok(line)
+
+
 def shown_key(said: str) -> str:
     (key,) = re.findall(r"^its key     SHA-256 ([0-9a-f]{64}):", said, re.MULTILINE)
     return str(key)
