@@ -25,6 +25,7 @@ JITTER: Final = (0.7, 1.2)  # of the time between two rounds: nodes started toge
 CLOSED_POLL_S: Final = 2.0
 VERSIONS_DEADLINE_S: Final = 3.0
 UPDATE_DEADLINE_S: Final = 10.0  # for a whole update from one peer
+LISTENING_S: Final = 15.0  # a round begins no update after that: several in league who never deliver must not hide news
 MAX_SKIPPED_ROUNDS: Final = 32  # a peer whose metadata were refused is asked again ever more rarely
 
 _log = structlog.get_logger(__name__)
@@ -74,8 +75,9 @@ class Gossip:
         newer = [each for each, theirs in told.items() if theirs is not None and theirs[:2] > mine[:2]]
         random.shuffle(newer)  # who claims the most is not asked first: it may be lying
         newer.sort(key=lambda each: self._lost.get(each.code, 0))  # who did not deliver the last time is asked last
+        ends_at = time.monotonic() + LISTENING_S
         for member in newer:
-            if not self._is_skipped(member) and await self._take(member):
+            if time.monotonic() >= ends_at or (not self._is_skipped(member) and await self._take(member)):
                 break
         if mirror.key.exists():
             self._has_heard = self._has_heard or not others or any(told.values())

@@ -7,18 +7,21 @@ import json
 import shutil
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
 from node.errors import NodeError, PeerRefusedError, TrustError
-from node.gossip import Reader
+from node.gossip import LISTENING_S, UPDATE_DEADLINE_S, Gossip, Reader
 from node.messages import Answered
+from node.pki.membership import Member
 from node.pki.refresh import Mirror
-from node.pki.repository import TIMESTAMP, TIMESTAMP_LIFE, copy_in_use, resign_timestamp
+from node.pki.repository import TIMESTAMP, TIMESTAMP_LIFE, Versions, copy_in_use, resign_timestamp
 from node.rpc.client import GET_METADATA
 from node.rpc.wire import MAX_PART_BYTES, read_part, write_part_request
+from node.runtime import open_runtime
 from proto.pulang.federation.v1 import federation_pb2
 from tests.asking import eventually
 from tests.federation import Federation, crowd, encoded, header, now, peers_of, until
@@ -227,6 +230,30 @@ async def test_mute_server_of_metadata_costs_its_deadline_and_no_more(federation
     async with rogue(federation, keeper, never, method=GET_METADATA), peers_of(first) as peers:
         with pytest.raises(NodeError):
             await asyncio.to_thread(mirror.take, Reader(peers, keeper.member, deadline_s=0.5), now())
+
+
+async def test_many_in_league_who_never_deliver_do_not_keep_a_round_from_ending(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs its deadline: who publishes meanwhile is heard of in the next round, which must come soon."""
+    for number in range(1, 9):
+        federation.authority.admit(Member(f"9{number}", f"League {number}", f"127.0.0.1:{number}"))
+    publish_at(federation.nodes[FIRST])
+    elapsed_s = 0.0
+
+    class Deceived(Gossip):
+        async def _versions(self, member: Member) -> Versions | None:
+            return Versions(1, 2**40, 1)
+
+        async def _take(self, member: Member) -> bool:
+            nonlocal elapsed_s
+            elapsed_s += UPDATE_DEADLINE_S
+            return False
+
+    monkeypatch.setattr("node.gossip.time", SimpleNamespace(monotonic=lambda: elapsed_s))
+    with open_runtime(federation.nodes[FIRST].home, now) as runtime:
+        await Deceived(runtime).look_round()
+    assert 0 < elapsed_s <= LISTENING_S + UPDATE_DEADLINE_S
 
 
 async def test_part_over_its_limit_is_refused(federation: Federation) -> None:
