@@ -175,6 +175,10 @@ class ProvinceAuthority:
         issuer_key = key_hash(p256_key(root, "the root"))
         return Revocation(issuer_key, f"{gone.certificate.serial_number:x}", reason.value, gone.since)
 
+    def check_key(self) -> None:
+        """Raise ConfigError or TrustError if the active intermediate's key could not sign, or others can read it."""
+        self._folder.signer()
+
     def issue(self, request_pem: bytes, now: datetime, *, days: int = DEFAULT_LEAF_DAYS) -> bytes:
         """Return leaf and intermediate, PEM, for a request of a node whose intermediate is kept elsewhere.
 

@@ -27,7 +27,8 @@ def renew_if_due(home: NodeHome, now: datetime, jitter: float) -> Credentials | 
 
     Due: no leaf yet; 2/3 of its life gone, less JITTER * jitter; its intermediate tainted or revoked; itself revoked.
     jitter: 0 to 1, drawn anew after every renewal. Between any two writes the old leaf is whole and in use.
-    Raises ConfigError, TrustError or StoreError when it is due and cannot be done, or the present one cannot be read.
+    Raises ConfigError, TrustError or StoreError when it is due and cannot be done, or when the present one or the
+    intermediate's key cannot be used.
     """
     if not home.ca.is_dir():
         return None
@@ -35,6 +36,7 @@ def renew_if_due(home: NodeHome, now: datetime, jitter: float) -> Credentials | 
     with only_writer(home.ca):
         if find(authority.issuers, Stage.ACTIVE) is None:
             return None
+        authority.check_key()  # a key that others can read, or that is gone, is news today, not when the leaf is due
         leaf = current_leaf(home)
         return _renew(authority, now) if leaf is None or _is_due(authority, leaf, now, jitter) else None
 

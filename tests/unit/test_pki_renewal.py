@@ -142,6 +142,17 @@ def test_a_present_key_that_others_can_read_is_not_silently_replaced(world: Worl
         renew_if_due(home, NOW, 0.0)
 
 
+def test_an_intermediates_key_that_others_can_read_or_that_is_gone_is_news_before_a_leaf_is_due(world: World) -> None:
+    home = world.renewing("35")
+    key = home.ca / "1.key"
+    key.chmod(0o644)
+    with pytest.raises(TrustError, match="can be read or written by others"):
+        renew_if_due(home, NOW, 0.0)
+    key.unlink()
+    with pytest.raises(ConfigError, match=r"1\.key cannot be read"):
+        renew_if_due(home, NOW, 0.0)
+
+
 def test_a_folder_without_an_intermediate_says_how_to_get_one(world: World) -> None:
     with pytest.raises(ConfigError, match="no intermediate to renew with"):
         renew(world.certified("35"), NOW)
