@@ -29,9 +29,10 @@ from matching.names import NAME_PARTS, parse_name
 from matching.phonetics import READINGS, SOUND_RULES, SPELLING_RULES, TokenForms, token_forms
 from matching.places import ResolvedPlace, resolve_place
 from matching.posterior import combine
-from matching.question import MAX_VARIANTS, DateQuery, EncodedQuery
+from matching.question import MAX_VARIANTS, DateQuery, EncodedQuery, NameQuery, TokenQuery
 from matching.reference import nicknames
 from matching.rules import NAME_RULES, NORMALISATION, NameRules, Normalisation
+from matching.schema import TITLE
 from matching.search import search
 from matching.tables import read_table
 from node.errors import ConfigError
@@ -150,6 +151,29 @@ def _years(*kept: YearClass) -> Callable[[DateQuery], DateQuery]:
     return change
 
 
+def _tokens(change: Callable[[TokenQuery], TokenQuery]) -> Callable[[EncodedQuery], EncodedQuery]:
+    def ask(query: EncodedQuery) -> EncodedQuery:
+        fields = {
+            name: NameQuery(tuple(map(change, each.tokens))) if isinstance(each, NameQuery) else each
+            for name, each in query.fields.items()
+        }
+        return replace(query, fields=fields)
+
+    return ask
+
+
+def _not_near(token: TokenQuery) -> TokenQuery:
+    return replace(token, near=token.near[:0])
+
+
+def _not_called(token: TokenQuery) -> TokenQuery:
+    return replace(token, call=0)
+
+
+def _without_title(query: EncodedQuery) -> EncodedQuery:
+    return replace(query, fields={name: each for name, each in query.fields.items() if name != TITLE})
+
+
 def _own_null_off(model: MatchModel) -> MatchModel:
     return replace(model, pseudo_count=RARE_ENOUGH)
 
@@ -183,7 +207,11 @@ def rules() -> list[Rule]:
         *(Rule("9", name, _without_forms(name), asked_only=True) for name in (*readings, "vowel_shifts")),
         Rule("9", "wide sound", _with_names(replace(_ID_NAME, wide=_same))),
         Rule("6-9", "all of them", _with_names(replace(as_written, wide=_same))),
-        Rule("11", "nicknames ADDED", _with_names(replace(_ID_NAME, forms=_nicknamed_forms)), asked_only=True),
+        Rule("2", "titles as a field", ask=_without_title, asked_only=True),
+        Rule("11", "nicknames and last syllables", ask=_tokens(_not_called), asked_only=True),
+        Rule("11", "nicknames as spellings ADDED", _with_names(replace(_ID_NAME, forms=_nicknamed_forms)),
+             asked_only=True),
+        Rule("12", "one slip of the pen", ask=_tokens(_not_near), asked_only=True),
         Rule("dates", "default dates", replace(NORMALISATION, registry_date=_default_kept, born=_default_said)),
         Rule("dates", "near years", ask=_dates(_years(YearClass.EXACT, YearClass.CONFUSED)), asked_only=True),
         Rule("dates", "confused years", ask=_dates(_years(*(set(YearClass) - {YearClass.CONFUSED}))), asked_only=True),

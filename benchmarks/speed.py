@@ -102,17 +102,17 @@ def scan_speed(seed: int, rounds: int = 9) -> ScanSpeed:
     )  # a quarter of the bits, as in names
     bits = np.bitwise_count(filters).reshape(SCAN_FILTERS, 2, FILTER_WORDS // 2).sum(axis=2, dtype=np.uint16)
     asked = tuple(np.uint64(word) for word in filters[0])
-    model, similarity = load_model(), np.zeros(SCAN_FILTERS, np.uint8)
+    model, similarity, near = load_model(), np.zeros(SCAN_FILTERS, np.uint8), np.zeros(SCAN_FILTERS, np.uint8)
     scans, sums = [], []
     with one_core():
         for _ in range(rounds + 1):
             started = time.thread_time()
-            token_similarity(filters, bits, asked, False, model.token_table, model.initial_similarity, similarity)  # noqa: FBT003 - compiled, by position
+            token_similarity(filters, bits, asked, False, near, model.token_table, model.initial_similarity, similarity)  # noqa: FBT003 - compiled, by position
             scans.append(time.thread_time() - started)
             started = time.thread_time()
             filters.sum()
             sums.append(time.thread_time() - started)
-    read = filters.nbytes + bits.nbytes
+    read = filters.nbytes + bits.nbytes + near.nbytes
     return ScanSpeed(  # the first round of each is the warm-up
         Spread.of([SCAN_FILTERS / seconds for seconds in scans[1:]]),
         Spread.of([read / seconds for seconds in scans[1:]]),

@@ -38,7 +38,7 @@ class Training:
     """What to train on: a population per profile, seeds counting up from `seed`."""
 
     persons: int = 100_000
-    clients: int = 3_000
+    clients: int = 6_000
     seed: int = 9_000
 
     @property

@@ -16,9 +16,10 @@ import numpy as np
 from matching.errors import FieldValueError, SchemaError
 from matching.fields import PartialDate, parse_sex, year_classes
 from matching.kernels import FILTER_WORDS, HALF_BITS
-from matching.names import parse_name
+from matching.names import parse_name, read_titles
 from matching.places import resolve_place
 from matching.question import (
+    MAX_NEAR,
     MAX_REGENCIES,
     MAX_TOKENS,
     MAX_VARIANTS,
@@ -32,7 +33,7 @@ from matching.question import (
     TokenQuery,
 )
 from matching.rules import NORMALISATION, NameRules, Normalisation
-from matching.schema import FieldKind, FieldSpec
+from matching.schema import TITLE, FieldKind, FieldSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -86,6 +87,28 @@ class FilterEncoder:
             mask |= known.get(gram) or self._spelling_bits(gram)
         return mask
 
+    def near(self, token: str) -> list[int]:
+        """Return the keyed tokens of a token's near forms, sorted."""
+        key = self._keys.token
+        return sorted({key(self._spec.name, "near", form) for form in near_forms(token)})
+
+    def asked_near(self, token: str) -> list[int]:
+        """Return as many keyed tokens for any token, sorted: a question's size shall not tell how long a name is.
+
+        What fills up the near forms is made of no letters, so that no registered token has it, and is the same for
+        the same token: a question asked again has the same bytes.
+        """
+        key, found = self._keys.token, self.near(token)
+        return sorted(found + [key(self._spec.name, "near", f"{i} {token}") for i in range(MAX_NEAR - len(found))])
+
+    def calls(self, token: str) -> list[int]:
+        """Return the keyed tokens of what the bearer of a registered token may be called, sorted."""
+        return sorted(map(self.call, self.rules.calls(token)))
+
+    def call(self, token: str) -> int:
+        """Return the keyed token of a name as it is called."""
+        return self._keys.token(self._spec.name, "call", token)
+
     def text(self, tokens: Iterable[str]) -> int:
         """Return one filter for several tokens, the union of theirs."""
         mask = 0
@@ -118,6 +141,20 @@ class FilterEncoder:
 def _stored_forms(stored_forms: Callable[[str], TokenForms], token: str) -> TokenForms:
     """Return the forms a registry stores; names and mothers' names share most tokens."""
     return stored_forms(token)
+
+
+MIN_NEAR_LETTERS: Final = 4  # of shorter tokens, half the registry is one slip away
+
+
+def near_forms(token: str) -> set[str]:
+    """Return what tokens one slip of the pen apart have in common: a token, and it without each of its letters.
+
+    A letter that was exchanged, added, left out, or swapped with its neighbour leaves at least one of these forms as it
+    was. Source: Mor & Fraenkel 1982, CACM 25(12), "deletion neighbourhoods".
+    """
+    if len(token) < MIN_NEAR_LETTERS:
+        return set()
+    return {token, *(token[:i] + token[i + 1 :] for i in range(min(len(token), MAX_NEAR - 1)))}
 
 
 def filter_words(masks: Sequence[int]) -> NDArray[np.uint64]:
@@ -202,6 +239,7 @@ class QueryEncoder:
         fields: dict[str, FieldQuery] = {}
         asked: FieldQuery | None
         implied: dict[str, Sequence[str]] = {}
+        titles: Sequence[str] = ()
         for name, value in values.items():
             spec = self.keys.schema.field(name)
             if value is None or not value.strip():
@@ -212,6 +250,7 @@ class QueryEncoder:
                 if name == self.keys.schema.fields[0].name:
                     # "X bin Y" names the father, "By. Ny. X" the mother.
                     implied = {"father_name": parsed.father, "mother_name": parsed.mother}
+                    titles = parsed.titles
             else:
                 asked = self._other(spec, value, today)
             if asked is not None:
@@ -221,6 +260,9 @@ class QueryEncoder:
                 said = self._name(name, tokens)
                 if said is not None:
                     fields[name] = said
+        if titles and TITLE not in fields and TITLE in self.keys.schema.field_names:
+            # Who is not called by a title may have one all the same: only one that was said is asked for.
+            fields[TITLE] = CodeQuery(self.keys.token(TITLE, TITLE, title_code(titles)))
         return EncodedQuery(*self.keys.identity, fields)
 
     def _other(self, spec: FieldSpec, value: str, today: date) -> FieldQuery | None:
@@ -271,13 +313,21 @@ def _token(encoder: FilterEncoder, token: str) -> TokenQuery:
     forms = encoder.rules.forms(token)
     masks = [encoder.token(forms)]
     masks += [encoder.token(forms, sound) for sound in forms.alternates[: MAX_VARIANTS - 1]]
-    return TokenQuery(filter_words(masks), weight, initial=False)
+    near = np.array(encoder.asked_near(token), dtype=np.uint64)
+    return TokenQuery(filter_words(masks), weight, initial=False, near=near, call=encoder.call(token))
+
+
+def title_code(titles: Sequence[str]) -> str:
+    """Return religious and noble titles as one code; having none is a code, too."""
+    return "+".join(sorted(titles)) or "-"
 
 
 def read_code(spec: FieldSpec, value: str) -> str | None:
     """Return the canonical form of a code, None when it is blank. Raises FieldValueError on an unknown word for sex."""
     if spec.rules == "sex":
         return parse_sex(value)
+    if spec.rules == TITLE:
+        return title_code(read_titles(value)) if value.strip() else None
     return " ".join(value.lower().split()) or None
 
 

@@ -15,6 +15,7 @@ import json
 import mmap
 import os
 import shutil
+from array import array
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain, count, islice
@@ -23,12 +24,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 import numpy as np
 
 from matching.at_rest import GenerationSeal, SealedWriter, new_salt, open_sealed, sealed_bytes
-from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
+from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code, title_code
 from matching.errors import FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
 from matching.fields import PartialDate
 from matching.kernels import FILTER_WORDS, intern_names, rehash
 from matching.rules import NORMALISATION
-from matching.schema import FieldKind, FieldSpec, LinkageSchema, describe, require_same
+from matching.schema import TITLE, FieldKind, FieldSpec, LinkageSchema, describe, require_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from matching.names import ParsedName
     from matching.rules import Normalisation
 
-FORMAT: Final = "pulang-index-3"
+FORMAT: Final = "pulang-index-4"
 MANIFEST: Final = "manifest.json"
 MAX_STORED_TOKENS: Final = 8  # per registered name, aliases included; the kernel's bit set has room for 64
 MAX_RECORD_ID_BYTES: Final = 255
@@ -58,6 +59,10 @@ _KINDS: Final[dict[str, tuple[str, int | None]]] = {
     "bytes": ("|u1", None),
     "counts": ("<i8", None),
     "filters": ("<u8", FILTER_WORDS),
+    "near": ("<u8", None),
+    "near_tokens": ("<u4", None),
+    "calls": ("<u8", None),
+    "call_tokens": ("<u4", None),
     "offsets": ("<i8", None),
     "tokens": ("<u4", None),
     "values": ("<u8", 0),
@@ -322,23 +327,24 @@ class _ParsedNames:
 
     tokens: of all names, one after the other. Kept as an object each, the hundred thousand names of a batch would be
     gone through by the garbage collector again and again. lengths: how many tokens each name has.
-    father, mother: tokens of the parent a name tells, by the name's position.
+    father, mother: tokens of the parent a name tells, by the name's position. titles: as one code, where there are any.
     """
 
     tokens: list[str]
     lengths: list[int]
     father: dict[int, tuple[str, ...]]
     mother: dict[int, tuple[str, ...]]
+    titles: dict[int, str]
 
 
 def _parse_names(parse: Callable[[str], ParsedName], values: Sequence[str | None]) -> _ParsedNames:
-    names = _ParsedNames([], [], {}, {})
+    names = _ParsedNames([], [], {}, {}, {})
     tokens, lengths = names.tokens, names.lengths
     for position, value in enumerate(values):
         if not value:
             lengths.append(0)
             continue
-        own, father, mother, aliases, _ = parse(value)
+        own, father, mother, aliases, titles = parse(value)
         if aliases or len(own) > MAX_STORED_TOKENS:
             own = tuple(dict.fromkeys(chain(own, *aliases)))[:MAX_STORED_TOKENS]
         tokens.extend(own)
@@ -347,7 +353,28 @@ def _parse_names(parse: Callable[[str], ParsedName], values: Sequence[str | None
             names.father[position] = father[:MAX_STORED_TOKENS]
         if mother:
             names.mother[position] = mother[:MAX_STORED_TOKENS]
+        if titles:
+            names.titles[position] = title_code(titles)
     return names
+
+
+class _Postings:
+    """Keyed tokens that lead to the tokens they were made of, in the order of those."""
+
+    def __init__(self) -> None:
+        self._forms = array("Q")
+        self._counts = array("L")
+
+    def add(self, forms: Sequence[int]) -> None:
+        """Note what leads to the next token."""
+        self._forms.extend(forms)
+        self._counts.append(len(forms))
+
+    def sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+        """Return all of them in ascending order, and beside them their tokens' numbers."""
+        forms = np.array(self._forms, dtype="<u8")
+        order = np.argsort(forms, kind="stable")
+        return forms[order], np.repeat(np.arange(len(self._counts), dtype="<u4"), np.array(self._counts, int))[order]
 
 
 class _NameColumn(_ValueColumn):
@@ -360,6 +387,8 @@ class _NameColumn(_ValueColumn):
         self._tokens: defaultdict[str, int] = defaultdict(count().__next__)  # numbered as they are first met
         self._filters = bytearray()
         self._weights = bytearray()
+        self._near = _Postings()
+        self._calls = _Postings()
         self._hashes = np.zeros(FIRST_SLOTS, dtype=np.uint64)
         self._numbers = np.zeros(FIRST_SLOTS, dtype=np.uint32)
         self._offsets = folder.array(f"{spec.name}.offsets", "<i8")
@@ -374,6 +403,8 @@ class _NameColumn(_ValueColumn):
         for token in islice(self._tokens, known, None):
             self._filters += self._encoder.any(token).to_bytes(FILTER_WORDS * 8, "little")
             self._weights.append(self.rules.weight(token))
+            self._near.add(self._encoder.near(token))
+            self._calls.add(self._encoder.calls(token))
         lengths = np.array(token_counts, dtype=np.int64)
         names = len(lengths)
         offsets = np.zeros(names + 1, dtype=np.int64)
@@ -404,6 +435,8 @@ class _NameColumn(_ValueColumn):
     def finish(self) -> dict[str, FileEntry]:
         """Write what is still in memory; return the manifest entries."""
         filters = np.frombuffer(bytes(self._filters), dtype="<u8").reshape(-1, FILTER_WORDS)
+        near, near_tokens = self._near.sorted()
+        calls, call_tokens = self._calls.sorted()
         return dict(
             (
                 (self._offsets.name, self._offsets.close()),
@@ -411,6 +444,10 @@ class _NameColumn(_ValueColumn):
                 self._write("filters", filters),
                 self._write("bits", half_weights(filters)),
                 self._write("weights", np.frombuffer(bytes(self._weights), dtype="u1")),
+                self._write("near", near),
+                self._write("near_tokens", near_tokens),
+                self._write("calls", calls),
+                self._write("call_tokens", call_tokens),
                 self._write_counts(),
             )
         )
@@ -541,7 +578,10 @@ class IndexBuilder:
         }
         numbers = {name: self._name_numbers(name, batch, parsed) for name in self._names}
         for name, table in self._tables.items():
-            numbers[name] = self._table_numbers(table, batch.columns.get(name), size, issues)
+            column = batch.columns.get(name)
+            if column is None and name == TITLE:
+                column = self._titles(batch, parsed)
+            numbers[name] = self._table_numbers(table, column, size, issues)
         keep, key = self._findable(batch, parsed, numbers)
         issues += [
             RowIssue(int(row), key, "empty, or nothing is left after normalising", rejected=True)
@@ -591,6 +631,16 @@ class IndexBuilder:
                 implied[list(told)] = column.numbers(list(chain(*told.values())), [len(one) for one in told.values()])
                 numbers = np.where(numbers == 0, _gather(implied, batch.columns[first].codes), numbers)
         return numbers
+
+    def _titles(self, batch: RecordBatch, parsed: dict[str, _ParsedNames]) -> Column | None:
+        """Return the titles that stand before the names, when they have no column of their own."""
+        first = self._schema.fields[0].name
+        if first not in parsed:
+            return None
+        return Column(
+            [parsed[first].titles.get(i, "-") if tokens else None for i, tokens in enumerate(parsed[first].lengths)],
+            batch.columns[first].codes,
+        )
 
     def _names_mother(self, batch: RecordBatch, parsed: dict[str, _ParsedNames]) -> NDArray[np.bool_]:
         first = self._schema.fields[0].name
@@ -731,6 +781,15 @@ class EncodedIndex:
         """Return one array of the index, as listed in its manifest."""
         return self._arrays[name]
 
+    def token_places(self, name: str, numbers: NDArray[np.uint32]) -> NDArray[np.integer[Any]]:
+        """Return where tokens of these numbers stand in a field's arrays; a selection of persons lacks most of them."""
+        selected = self._arrays.get(f"{name}.selected")
+        if selected is None:
+            return numbers
+        places = np.searchsorted(selected, numbers)
+        places[places == len(selected)] = 0
+        return places[selected[places] == numbers] if len(selected) else places[:0]
+
     def record_id(self, row: int) -> str:
         """Return the registry's own id of a person. Raises IndexDamagedError for one that is no text."""
         offsets = self._arrays["record_ids.offsets"]
@@ -782,7 +841,15 @@ def _names_fit(arrays: Mapping[str, NDArray[Any]], name: str) -> bool:
     within = _divides(offsets, members) and len(offsets) == len(arrays[f"{name}.counts"]) + 1
     few = within and bool((np.diff(offsets) <= MAX_STORED_TOKENS).all())
     weighed = len(weights) == len(arrays[f"{name}.filters"]) and bool((weights > 0).all())
-    return bool(few and weighed and (not len(members) or members.max() < len(weights)))
+    postings = ((f"{name}.near", f"{name}.near_tokens"), (f"{name}.calls", f"{name}.call_tokens"))
+    found = all(_finds(arrays[forms], arrays[owners], len(weights)) for forms, owners in postings)
+    return bool(few and weighed and found and (not len(members) or members.max() < len(weights)))
+
+
+def _finds(forms: NDArray[Any], owners: NDArray[Any], tokens: int) -> bool:
+    """Whether sorted keyed tokens lead to tokens that are there."""
+    within = len(forms) == len(owners) and (not len(owners) or owners.max() < tokens)
+    return bool(within and (forms[1:] >= forms[:-1]).all())
 
 
 def _divides(offsets: NDArray[Any], members: NDArray[Any]) -> bool:

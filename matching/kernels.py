@@ -40,7 +40,8 @@ def _popcount(typingctx: Any, value: Any) -> Any:  # noqa: ARG001 - numba's sign
         types.Array(types.uint16, 2, "C", readonly=True),
         types.UniTuple(types.uint64, FILTER_WORDS),
         types.boolean,
-        types.Array(_U8, 2, "C", readonly=True),
+        types.Array(_U8, 1, "C", readonly=True),
+        types.Array(_U8, 3, "C", readonly=True),
         _U8,
         types.Array(_U8, 1, "C"),
     ),
@@ -48,12 +49,13 @@ def _popcount(typingctx: Any, value: Any) -> Any:  # noqa: ARG001 - numba's sign
     nogil=True,
     fastmath=True,
 )
-def token_similarity(filters, weights, query, initial, combine, initial_similarity, out):
+def token_similarity(filters, weights, query, initial, near, combine, initial_similarity, out):
     """Raise `out` to the similarity of one question filter with every registered token.
 
     filters: (tokens, 8) uint64. weights: (tokens, 2) uint16, set bits of the spelling and of the sound half; a
     token without sound bits is an initial. query: 8 words. initial: the question token is an initial.
-    combine: (17, 17) uint8, similarity 0..255 by Dice of spelling and Dice of sound in sixteenths.
+    near: (tokens,) uint8, 1 where the registered token is one slip away, 2 where its bearer may be called so, else 0.
+    combine: (3, 17, 17) uint8, similarity 0..255 by near, Dice of spelling and Dice of sound in sixteenths.
     out: (tokens,) uint8, only ever raised, so that the spellings of one token share it.
     """
     spelling_bits = np.int64(0)
@@ -78,7 +80,7 @@ def token_similarity(filters, weights, query, initial, combine, initial_similari
         else:
             a = np.int64(steps * np.float32(spelling) / np.float32(spelling_bits + here_spelling))
             b = np.int64(steps * np.float32(sound) / np.float32(sound_bits + here_sound))
-            value = combine[a, b]
+            value = combine[near[i], a, b]
         out[i] = max(out[i], value)
 
 

@@ -22,10 +22,10 @@ MIN_DISTINCT_BYTES: Final = 16  # 32 random bytes hold fewer than this many dist
 # What a field's values are turned into; every purpose has a key of its own, so that no token of one kind can be
 # taken for a token of another.
 PURPOSES: Final[dict[FieldKind, tuple[str, ...]]] = {
-    FieldKind.NAME: ("spelling", "sound", "block"),
+    FieldKind.NAME: ("spelling", "sound", "near", "call", "block"),
     FieldKind.PLACE: ("spelling", "sound", "regency", "province"),
     FieldKind.DATE: ("year", "month", "day"),
-    FieldKind.CODE: ("sex", "exact"),
+    FieldKind.CODE: ("sex", "title", "exact"),
 }
 
 

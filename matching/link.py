@@ -182,7 +182,7 @@ class _Linker:
         floor = float(np.log2(registry.size)) - CROWD_BITS
         if self._threshold_bits is not None:
             floor = min(floor, self._threshold_bits)
-        rows, bits = _weigh(compared, levels, model.bits(query, histograms), floor)
+        rows, bits = _weigh(compared, levels, model.bits(query, histograms, discounted=True), floor)
         if visited is not None:
             rows = visited[rows]
         return self._kept(rows, bits, compared.size)
@@ -203,7 +203,9 @@ class _Linker:
         total = float(ratio.sum())
         # As matching.posterior weighs a single province that answered.
         mass = self._model.coverage * total**self._model.temperature if total else 0.0
-        none = self._model.none_factor * (1.0 - self._model.coverage)
+        each = ratio * self._registry.size
+        likeness = (each.sum() - each.max(initial=0.0)) / self._registry.size
+        none = self._model.none_factor * (1.0 - self._model.coverage) * float(self._model.crowd.factor(likeness))
         best = np.lexsort((rows, -bits))
         if self._threshold_bits is not None:
             best = best[bits[best] >= self._threshold_bits]
@@ -263,5 +265,10 @@ def _select_names(registry: EncodedIndex, name: str, used: NDArray[np.uint32]) -
     return {
         f"{name}.offsets": stops.astype(np.int64),
         f"{name}.tokens": places.astype(np.uint32),
+        f"{name}.selected": distinct,
+        **{
+            f"{name}.{part}": registry.array(f"{name}.{part}")
+            for part in ("near", "near_tokens", "calls", "call_tokens")
+        },
         **{f"{name}.{part}": values for part, values in selected.items()},
     }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache, lru_cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 from string import ascii_lowercase
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class ParsedName(NamedTuple):
     tokens: the person's own name, empty if nothing is left of it.
     father, mother: from "bin X" and from "By. Ny. X".
     aliases: second names, token by token.
-    titles: religious and noble titles in one spelling each; academic ones and forms of address are dropped.
+    titles: religious and noble titles in one spelling each, and degrees; forms of address are dropped.
     """
 
     tokens: tuple[str, ...]
@@ -90,6 +90,7 @@ _ON_BEHALF = re.compile(r"^\W*a[./]n\b\.?")
 _SECOND_NAME = re.compile(r"/|@|(?<=[a-z.])\s+(?:alias|als\b\.?|al\.|a\.k\.a\.?)\s+(?=[a-z])")
 _HYPHEN = re.compile(r"([a-z]+)-([a-z]+)")
 _WORD = re.compile(r"[a-z]+\.?")
+_NOT_LETTERS = re.compile("[^a-z]+")
 _NO_NAME = frozenset(
     {
         "tidak ada", "tidak ada nama", "tidak diketahui", "tidak tahu", "tdk ada", "tdk diketahui", "tdk tahu",
@@ -128,11 +129,13 @@ def _parse(raw: str, without: frozenset[str]) -> ParsedName:
 
 def _parse_person(text: str, without: frozenset[str]) -> ParsedName:
     """Return one person's name; what follows a comma is a degree, unless nothing precedes it."""
-    for part in [text] if "comma" in without else text.split(","):
+    parts = [text] if "comma" in without else text.split(",")
+    for place, part in enumerate(parts):
         words = _WORD.findall(_HYPHEN.sub(_close_hyphen, part))
         person = _parse_words(words, without)
         if person.tokens or person.mother:
-            return person
+            degrees = [form for form in map(_NOT_LETTERS.sub, repeat(""), parts[place + 1 :]) if form in _degrees()]
+            return person._replace(titles=(*person.titles, *degrees)) if degrees else person
     return ParsedName(())
 
 
@@ -175,8 +178,9 @@ def _degrees() -> dict[str, str]:
 def _parse_words(words: list[str], without: frozenset[str]) -> ParsedName:
     if " ".join(word.rstrip(".") for word in words) in _NO_NAME:
         return ParsedName(())
+    degrees: tuple[str, ...] = ()
     if "degrees" not in without:
-        words = _cut_degrees(words)
+        words, degrees = _cut_degrees(words)
     if "spelled_letters" not in without:
         words = _join_spelled_letters(words)
     balinese = _is_balinese(words)
@@ -186,7 +190,7 @@ def _parse_words(words: list[str], without: frozenset[str]) -> ParsedName:
     if newborn:
         return ParsedName((), mother=tokens)
     father = _to_tokens(_strip_titles(father_words)[0], without, balinese=False) if father_words else ()
-    return ParsedName(tokens, father=father, titles=titles)
+    return ParsedName(tokens, father=father, titles=titles + degrees)
 
 
 @cache
@@ -194,19 +198,21 @@ def _degree_endings() -> frozenset[str]:
     return frozenset(form[start:] for form in _degrees() for start in range(len(form)))
 
 
-def _cut_degrees(words: list[str]) -> list[str]:
-    """Drop degrees from the end; a form that may be a name or two initials needs a dot to be a degree."""
+def _cut_degrees(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Take degrees from the end; a form that may be a name or two initials needs a dot to be a degree."""
+    degrees: tuple[str, ...] = ()
     while len(words) > 1 and words[-1].rstrip(".") in _degree_endings():
         for width in range(min(4, len(words) - 1), 0, -1):
             tail = words[-width:]
-            place = _degrees().get("".join(word.rstrip(".") for word in tail))
+            form = "".join(word.rstrip(".") for word in tail)
+            place = _degrees().get(form)
             dotted = any(word.endswith(".") for word in tail)
             if place is not None and (dotted or (width == 1 and place == "tail")):
-                words = words[:-width]
+                words, degrees = words[:-width], (*degrees, form)
                 break
         else:
-            return words
-    return words
+            break
+    return words, degrees
 
 
 def _join_spelled_letters(words: list[str]) -> list[str]:
@@ -251,6 +257,11 @@ def _strip_titles(words: list[str]) -> tuple[list[str], tuple[str, ...], bool]:
         elif title.kind in _KEPT_TITLES:
             titles[title.canonical] = None
     return kept, tuple(titles), newborn
+
+
+def read_titles(text: str) -> tuple[str, ...]:
+    """Return the religious and noble titles in a text that holds nothing else, in one spelling each."""
+    return _strip_titles([*_WORD.findall(_to_ascii(text[:MAX_NAME_CHARACTERS])), "somebody"])[1]
 
 
 def _leading_title(words: list[str], table: dict[str, _Title]) -> tuple[int, _Title | None]:

@@ -74,7 +74,7 @@ def combine(
     answers: evidence per province code that answered. silent: codes that did not; each keeps its prior.
     The null is pooled over all that answered: one province's own null alone loses most of the gain. Weight of a class
     in province j: prior_j x count x 2^bits / size_j; "none of these": 1 - sum of prior_j, where prior_j includes the
-    chance that a client at home there is registered at all.
+    chance that a client at home there is registered at all, times what the crowd says of chance (Crowd).
     """
     schema = model.schema
     levels = schema.levels
@@ -88,19 +88,29 @@ def combine(
         else np.zeros(levels[f], dtype=np.int64)
         for f in range(len(levels))
     ]
-    bits = model.bits(query, pooled)
+    bits = model.bits(query, pooled, discounted=True)
     prior = _priors(model, (*answers, *silent))
     prior |= _covered({code: evidence.size for code, evidence in answers.items()}, prior)
-    none_mass = model.none_factor * (1.0 - sum(prior.values()))
+    likeness = 0.0  # of all registered persons: what each is worth, in multiples of a chance person
+    likest = 0.0
     masses: dict[str, float] = {}
     shares: list[tuple[str, int, float]] = []
     for code, evidence in answers.items():
         weights = bits[np.arange(len(levels)), evidence.class_levels].sum(axis=1, dtype=np.float64)
-        ratio = np.where(evidence.class_counts > 0, evidence.class_counts * np.exp2(weights), 0.0) / evidence.size
+        each = np.where(evidence.class_counts > 0, np.exp2(weights), 0.0)
+        likeness += float((evidence.class_counts * each).sum())
+        likest = max(likest, float(each.max(initial=0.0)))
+        ratio = evidence.class_counts * each / evidence.size
         total = float(ratio.sum())
         # The temperature bends a province's whole likelihood ratio; its classes keep their shares of it.
         masses[code] = prior[code] * total**model.temperature
         shares += [(code, c, masses[code] * float(r) / total) for c, r in enumerate(ratio) if r > 0]
+    persons = max(sum(evidence.size for evidence in answers.values()), 1)
+    none_mass = (
+        model.none_factor
+        * (1.0 - sum(prior.values()))
+        * float(model.crowd.factor(np.array((likeness - likest) / persons)))
+    )
     norm = sum(masses.values()) + none_mass + sum(prior[code] for code in silent)
     candidates = []
     for code, c, mass in sorted(shares, key=lambda item: -item[2]):

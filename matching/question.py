@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
 MAX_TOKENS = 6  # per name: longer names are cut after the sixth token, which no gold name reaches
 MAX_VARIANTS = 4  # spellings sent per token
+MAX_NEAR = 17  # keyed tokens of what a name's token is one slip away from: itself, and itself without each letter
 MAX_YEARS = 256  # keyed year tokens per question: a band of a century with its surroundings
 MAX_REGENCIES = 32
 CLASSES_PER_ANSWER = 16
@@ -42,11 +44,15 @@ class TokenQuery:
     variants: (1..MAX_VARIANTS, filter_words) uint64, the spellings it may have been registered under.
     weight: rarity in quarter bits, 1..255, from the shipped reference table.
     initial: the token is a single letter and stands for any token that starts with it.
+    near: (0..MAX_NEAR,) uint64, sorted; a registered token one slip of the pen away shares one of these keyed tokens.
+    call: keyed token of the token itself, to be looked for among what bearers of registered tokens are called; or 0.
     """
 
     variants: NDArray[np.uint64] = field(repr=False)
     weight: int
     initial: bool
+    near: NDArray[np.uint64] = field(repr=False, default_factory=lambda: np.empty(0, dtype=np.uint64))
+    call: int = field(repr=False, default=0)
 
 
 @dataclass(frozen=True, slots=True)

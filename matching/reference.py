@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from pathlib import Path
 
@@ -102,6 +103,28 @@ def _nicknames() -> dict[str, tuple[str, ...]]:
         token: tuple(sorted(others, key=lambda other: (-counts.get(other, 0), other))[:MAX_NICKNAMES])
         for token, others in table.items()
     }
+
+
+# The last two syllables, as Javanese call each other: Sutinah is Tinah, Rahmawati is Wati.
+_LAST_SYLLABLES = re.compile(r"(?:ng|ny|[^aeiou])[aeiou](?:ng|ny|[^aeiou]{1,2})[aeiou](?:ng|[^aeiou])?$")
+MIN_CALL_LETTERS = 4
+
+
+@cache
+def _called() -> dict[str, tuple[str, ...]]:
+    called: dict[str, tuple[str, ...]] = {}
+    for name, short in read_table("nicknames.tsv"):
+        called[name] = (*called.get(name, ()), short)
+    return called
+
+
+def call_forms(token: str) -> set[str]:
+    """Return what somebody of this name may be called instead: its nicknames, and its last two syllables."""
+    forms = set(_called().get(token, ()))
+    tail = _LAST_SYLLABLES.search(token)
+    if tail is not None and MIN_CALL_LETTERS <= len(tail.group()) < len(token):
+        forms.add(tail.group())
+    return forms
 
 
 def nicknames(token: str) -> tuple[str, ...]:

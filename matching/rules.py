@@ -13,7 +13,7 @@ from matching.fields import parse_born, parse_registry_date
 from matching.names import ParsedName, parse_name
 from matching.phonetics import TokenForms, skeleton, token_forms, wide_sound
 from matching.places import resolve_place
-from matching.reference import token_weight
+from matching.reference import call_forms, token_weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,13 +34,14 @@ class NameRules:
     """Normalisation of one kind of name.
 
     parse: text to tokens. forms: token to spelling, sound and alternates; stored_forms: the same without alternates.
-    wide: sound to wide sound; skeleton: sound to blocking form. weight: rarity in quarter bits. initials: a single
-    letter stands for a longer token.
+    calls: token to what its bearer may be called instead. wide: sound to wide sound; skeleton: sound to blocking form.
+    weight: rarity in quarter bits. initials: a single letter stands for a longer token.
     """
 
     parse: Callable[[str], ParsedName]
     forms: Callable[[str], TokenForms]
     stored_forms: Callable[[str], TokenForms]
+    calls: Callable[[str], set[str]]
     wide: Callable[[str], str]
     skeleton: Callable[[str], str]
     weight: Callable[[str], int]
@@ -62,6 +63,10 @@ def _plain_forms(token: str) -> TokenForms:
     return TokenForms(token, token, (), token)
 
 
+def _not_called(token: str) -> set[str]:  # noqa: ARG001 - no table says what anybody is called
+    return set()
+
+
 def _same(sound: str) -> str:
     return sound
 
@@ -77,6 +82,7 @@ NAME_RULES: Final[dict[str, NameRules]] = {
         parse=parse_name,
         forms=token_forms,
         stored_forms=lambda token: token_forms(token, without=_NO_ALTERNATES),
+        calls=call_forms,
         wide=wide_sound,
         skeleton=skeleton,
         weight=token_weight,
@@ -86,6 +92,7 @@ NAME_RULES: Final[dict[str, NameRules]] = {
         parse=lambda text: ParsedName(tuple(_LETTERS.findall(_ascii(text)))),
         forms=_english_forms,
         stored_forms=_english_forms,
+        calls=_not_called,
         wide=_same,
         skeleton=_same,
         weight=_flat,
@@ -95,6 +102,7 @@ NAME_RULES: Final[dict[str, NameRules]] = {
         parse=lambda text: ParsedName(tuple(_LETTERS_DIGITS.findall(_ascii(text)))),
         forms=_plain_forms,
         stored_forms=_plain_forms,
+        calls=_not_called,
         wide=_same,
         skeleton=_same,
         weight=_flat,

@@ -29,6 +29,7 @@ from matching.question import (
     NameQuery,
     PlaceQuery,
     SearchResult,
+    TokenQuery,
 )
 from matching.schema import LinkageSchema, require_same
 from matching.weights import round_counts
@@ -55,22 +56,30 @@ PLACE_RELATED: Final = 6  # old parent, split-off or the other of Kabupaten and 
 PLACE_SAME_REGENCY: Final = 7
 PLACE_SAME: Final = 8
 
-# Agreement levels of a date; 0 is missing. Year levels first, raised by what day and month add.
+# Agreement levels of a date; 0 is missing. How far the years lie apart, and what day and month add to that: the same,
+# others, or (the levels without a suffix) nothing, since a side does not know them.
 DATE_FAR: Final = 1
-DATE_FAR_SAME_DAY: Final = 2
-DATE_CONFUSED: Final = 3
-DATE_CONFUSED_SAME_DAY: Final = 4
-DATE_8_10: Final = 5
-DATE_5_7: Final = 6
-DATE_3_4: Final = 7
-DATE_2: Final = 8
-DATE_1: Final = 9
-DATE_NEAR_SAME_DAY: Final = 10
-DATE_YEAR_OTHER_DAY: Final = 11
-DATE_YEAR: Final = 12  # same year, day and month unknown on a side
-DATE_YEAR_PART: Final = 13  # same year and one of day and month
-DATE_YEAR_SWAPPED: Final = 14
-DATE_SAME: Final = 15
+DATE_FAR_OTHER_DAY: Final = 2
+DATE_FAR_SAME_DAY: Final = 3
+DATE_CONFUSED: Final = 4
+DATE_CONFUSED_OTHER_DAY: Final = 5
+DATE_CONFUSED_SAME_DAY: Final = 6
+DATE_8_10: Final = 7
+DATE_8_10_OTHER_DAY: Final = 8
+DATE_5_7: Final = 9
+DATE_5_7_OTHER_DAY: Final = 10
+DATE_3_4: Final = 11
+DATE_3_4_OTHER_DAY: Final = 12
+DATE_2: Final = 13
+DATE_2_OTHER_DAY: Final = 14
+DATE_1: Final = 15
+DATE_1_OTHER_DAY: Final = 16
+DATE_NEAR_SAME_DAY: Final = 17
+DATE_YEAR_OTHER_DAY: Final = 18
+DATE_YEAR: Final = 19
+DATE_YEAR_PART: Final = 20  # same year and one of day and month
+DATE_YEAR_SWAPPED: Final = 21
+DATE_SAME: Final = 22
 
 CODE_DIFFERENT: Final = 1
 CODE_SAME: Final = 2
@@ -150,10 +159,11 @@ def _name_levels(index: EncodedIndex, asked: NameQuery, model: MatchModel, name:
     bits = index.array(f"{name}.bits")
     similarity = np.zeros((len(asked.tokens), len(filters)), dtype=np.uint8)
     for k, token in enumerate(asked.tokens):
+        near = _near(index, token, name, len(filters))
         for variant in token.variants:
             words = tuple(np.uint64(word) for word in variant)
             token_similarity(
-                filters, bits, words, token.initial, model.token_table, model.initial_similarity, similarity[k]
+                filters, bits, words, token.initial, near, model.token_table, model.initial_similarity, similarity[k]
             )
     name_levels(
         index.array(f"{name}.offsets"),
@@ -165,6 +175,19 @@ def _name_levels(index: EncodedIndex, asked: NameQuery, model: MatchModel, name:
         model.name_cells,
         out,
     )
+    return out
+
+
+def _near(index: EncodedIndex, asked: TokenQuery, name: str, tokens: int) -> NDArray[np.uint8]:
+    """Return which registered tokens are one slip away (1) or are called as the question says (2): (tokens,) uint8."""
+    out = np.zeros(tokens, dtype=np.uint8)
+    called = np.array([asked.call] if asked.call else [], dtype=np.uint64)
+    for mark, what, keyed in ((2, "call", called), (1, "near", asked.near)):
+        forms = index.array(f"{name}.{'calls' if what == 'call' else what}")
+        owners = index.array(f"{name}.{what}_tokens")
+        starts, stops = np.searchsorted(forms, keyed, "left"), np.searchsorted(forms, keyed, "right")
+        for start, stop in zip(starts, stops, strict=True):
+            out[index.token_places(name, owners[start:stop])] = mark
     return out
 
 
@@ -213,13 +236,14 @@ def _shares(stored: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np
     return np.asarray(found, dtype=np.bool_)
 
 
-_YEAR_LEVEL: Final = {
-    YearClass.OFF_1: DATE_1,
-    YearClass.OFF_2: DATE_2,
-    YearClass.OFF_3_4: DATE_3_4,
-    YearClass.OFF_5_7: DATE_5_7,
-    YearClass.OFF_8_10: DATE_8_10,
-    YearClass.CONFUSED: DATE_CONFUSED,
+# By year class: the level when day and month are not known on a side, are others, are the same.
+_YEAR_LEVELS: Final = {
+    YearClass.OFF_1: (DATE_1, DATE_1_OTHER_DAY, DATE_NEAR_SAME_DAY),
+    YearClass.OFF_2: (DATE_2, DATE_2_OTHER_DAY, DATE_NEAR_SAME_DAY),
+    YearClass.OFF_3_4: (DATE_3_4, DATE_3_4_OTHER_DAY, DATE_NEAR_SAME_DAY),
+    YearClass.OFF_5_7: (DATE_5_7, DATE_5_7_OTHER_DAY, DATE_NEAR_SAME_DAY),
+    YearClass.OFF_8_10: (DATE_8_10, DATE_8_10_OTHER_DAY, DATE_NEAR_SAME_DAY),
+    YearClass.CONFUSED: (DATE_CONFUSED, DATE_CONFUSED_OTHER_DAY, DATE_CONFUSED_SAME_DAY),
 }
 
 
@@ -237,11 +261,10 @@ def _date_levels(index: EncodedIndex, asked: DateQuery, name: str) -> NDArray[np
         [DATE_YEAR, DATE_SAME, DATE_YEAR_SWAPPED, DATE_YEAR_PART],
         DATE_YEAR_OTHER_DAY,
     )
-    out = np.where(both, DATE_FAR_SAME_DAY, DATE_FAR)
-    for kind, level in _YEAR_LEVEL.items():
+    out = np.select([unknown, both], [DATE_FAR, DATE_FAR_SAME_DAY], DATE_FAR_OTHER_DAY)
+    for kind, (alone, other, same) in _YEAR_LEVELS.items():
         near = np.isin(years, asked.years[asked.year_classes == kind])
-        raised = DATE_CONFUSED_SAME_DAY if kind is YearClass.CONFUSED else DATE_NEAR_SAME_DAY
-        out = np.where(near, np.where(both, raised, level), out)
+        out = np.where(near, np.select([unknown, both], [alone, same], other), out)
     out = np.where(np.isin(years, asked.years[asked.year_classes == YearClass.EXACT]), within, out).astype(np.uint8)
     out[years == 0] = 0
     return np.asarray(out, dtype=np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
     from matching.question import EncodedQuery
 
-MODEL_FORMAT: Final = "pulang-model-1"
+MODEL_FORMAT: Final = "pulang-model-2"
+NEARNESS: Final = 3  # far, one slip away, called so
 TOKEN_STEPS: Final = 17  # sixteenths, both ends included
 NAME_STEPS: Final = 33  # thirty-seconds
 MAX_SCALE: Final = 10.0
 MAX_FACTOR: Final = 1e9
+MAX_DISCOUNT: Final = 10.0  # persons
 MIN_WEIGHT_BITS: Final = -12.0  # no single field may veto: every field is sometimes plain wrong
 EXACT_UP_TO: Final = 4
+RARE_WEIGHT: Final = 72  # quarter bits; rarer than every name the reference knows, and more often a slip of the pen
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,30 @@ class FieldWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class Crowd:
+    """How likely a description like the client's is among people who are not registered: 1 + slope x d ** power.
+
+    d: how likely it is among the registered ones but for the likeliest of them, as a multiple of what independent
+    fields would give. Names, places and years go together; where they do, chance agreements are as common as d says.
+    """
+
+    slope: float
+    power: float
+
+    def factor(self, likeness: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return by how much "none" is likelier than independent fields would make it. likeness: d, any shape."""
+        return np.asarray(1.0 + self.slope * np.maximum(likeness, 0.0) ** self.power, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
 class MatchModel:
     """Everything trained: tables of the kernels, m by field and group, and the calibration of the posterior.
 
-    token_table: (17, 17) uint8, similarity by Dice of spelling and of sound in sixteenths. name_cells: (33, 33) uint8,
-    level by shares of rarity found and used in thirty-seconds. scales: per field, how much of its evidence is its own
-    (dependent fields share some). pseudo_count: persons' worth of u0 mixed into the question's null.
-    temperature, none_factor: calibration of the posterior. priors: share of clients at home in each province.
+    token_table: (3, 17, 17) uint8, similarity by nearness, Dice of spelling and of sound in sixteenths. name_cells:
+    (33, 33) uint8, level by shares of rarity found and used in thirty-seconds. scales: per field, how much of its
+    evidence is its own (dependent fields share some). pseudo_count: persons' worth of u0 mixed into the question's
+    null. discounts: persons taken off each level of that null, by field. temperature, none_factor, crowd: calibration
+    of the posterior, see docs/matching.md. priors: share of clients at home in each province.
     """
 
     schema: LinkageSchema
@@ -59,19 +79,25 @@ class MatchModel:
     fields: Mapping[str, Mapping[str, FieldWeights]]
     scales: Mapping[str, float]
     pseudo_count: float
+    discounts: Mapping[str, float]
     temperature: float
     none_factor: float
+    crowd: Crowd
     coverage: float
     priors: Mapping[str, float]
     release_threshold: float
     absence_threshold: float
     recipe: Mapping[str, Any]
 
-    def bits(self, query: EncodedQuery, histograms: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    def bits(
+        self, query: EncodedQuery, histograms: Sequence[NDArray[np.int64]], *, discounted: bool = False
+    ) -> NDArray[np.float32]:
         """Return the match weight of every level for this question, (fields, 64) float32, in bits.
 
         histograms: per field, persons per level, over all registries whose answers are weighed together; that is the
-        question's own null. A missing value weighs 0. Source: Fellegi & Sunter 1969; docs/matching.md, "Weights".
+        question's own null. A missing value weighs 0. discounted: the person looked for may be among those counted, so
+        each level is worth a little less than its count (absolute discounting). Source: Fellegi & Sunter 1969; Ney,
+        Essen & Kneser 1994; docs/matching.md, "Weights".
         """
         out = np.zeros((len(self.schema.fields), MAX_LEVELS), dtype=np.float32)
         for f, (spec, histogram) in enumerate(zip(self.schema.fields, histograms, strict=True)):
@@ -81,7 +107,10 @@ class MatchModel:
             weights = self.fields[spec.name][group]
             counts = np.asarray(histogram, dtype=np.float64).copy()
             counts[0] = 0
-            u = (counts + self.pseudo_count * weights.u0) / (counts.sum() + self.pseudo_count)
+            persons = counts.sum() + self.pseudo_count
+            if discounted:
+                counts = np.maximum(counts - self.discounts[spec.name], 0.0)
+            u = (counts + self.pseudo_count * weights.u0) / persons
             with np.errstate(divide="ignore", invalid="ignore"):
                 bits = np.where(u > 0, np.log2(weights.m / u), 0.0)
             bits = np.clip(bits, MIN_WEIGHT_BITS, None) * self.scales[spec.name]
@@ -104,8 +133,10 @@ class MatchModel:
             },
             "scales": {name: round(scale, 4) for name, scale in self.scales.items()},
             "pseudo_count": self.pseudo_count,
+            "discounts": dict(self.discounts),
             "temperature": round(self.temperature, 4),
             "none_factor": round(self.none_factor, 4),
+            "crowd": {name: round(value, 4) for name, value in asdict(self.crowd).items()},
             "coverage": self.coverage,
             "priors": dict(self.priors),
             "release_threshold": self.release_threshold,
@@ -133,8 +164,10 @@ class MatchModel:
                 },
                 scales=body["scales"],
                 pseudo_count=float(body["pseudo_count"]),
+                discounts={name: float(body["discounts"][name]) for name in schema.field_names},
                 temperature=float(body["temperature"]),
                 none_factor=float(body["none_factor"]),
+                crowd=Crowd(**{name: float(value) for name, value in body["crowd"].items()}),
                 coverage=float(body["coverage"]),
                 priors=body["priors"],
                 release_threshold=float(body["release_threshold"]),
@@ -149,7 +182,7 @@ class MatchModel:
     def _check(self) -> None:
         """Raise ValueError for tables of another form: the kernels read them without looking."""
         shapes = (self.token_table.shape, self.name_cells.shape)
-        _require(shapes == ((TOKEN_STEPS, TOKEN_STEPS), (NAME_STEPS, NAME_STEPS)))
+        _require(shapes == ((NEARNESS, TOKEN_STEPS, TOKEN_STEPS), (NAME_STEPS, NAME_STEPS)))
         names = [spec.levels for spec in self.schema.fields if spec.kind is FieldKind.NAME]
         _require(0 <= self.initial_similarity <= np.iinfo(np.uint8).max)
         _require(int(self.name_cells.max()) < min(names, default=MAX_LEVELS))
@@ -159,8 +192,10 @@ class MatchModel:
                 for share in (weights.m, weights.u0):
                     _require(share.shape == (spec.levels,) and bool(((share >= 0) & (share <= 1)).all()))
             _require(0 < self.scales[spec.name] <= MAX_SCALE)
+            _require(0 <= self.discounts[spec.name] < MAX_DISCOUNT)
         calibration = (self.pseudo_count, self.temperature, self.none_factor)
         _require(all(0 < each < MAX_FACTOR for each in calibration))
+        _require(0 <= self.crowd.slope < MAX_FACTOR and 0 < self.crowd.power <= MAX_SCALE)
         shares = (self.coverage, self.release_threshold, self.absence_threshold, *self.priors.values())
         _require(all(0 <= share <= 1 for share in shares))
 
@@ -189,13 +224,15 @@ def load_model() -> MatchModel:
 def question_group(query: EncodedQuery, field: str) -> str | None:
     """Return which of a field's trained tables a question uses; None when the field is not asked.
 
-    Names by their number of tokens (a one-word name that agrees says less), dates by what is known of them.
+    Names by their number of tokens (a one-word name that agrees says less) and by whether one of them is rarer than
+    all that are known (it may be misspelt), dates by what is known of them.
     """
     match query.fields.get(field):
         case None:
             return None
         case NameQuery(tokens):
-            return str(min(len(tokens), 3))
+            rare = any(token.weight >= RARE_WEIGHT for token in tokens if not token.initial)
+            return f"{min(len(tokens), 3)}{'rare' if rare else ''}"
         case DateQuery() as asked:
             if asked.month or asked.day:
                 return "day"
@@ -207,7 +244,7 @@ def question_group(query: EncodedQuery, field: str) -> str | None:
 
 
 GROUPS: Final[dict[FieldKind, tuple[str, ...]]] = {
-    FieldKind.NAME: ("1", "2", "3"),
+    FieldKind.NAME: ("1", "2", "3", "1rare", "2rare", "3rare"),
     FieldKind.DATE: ("day", "year", "band"),
     FieldKind.PLACE: ("regency", "vague"),
     FieldKind.CODE: ("any",),

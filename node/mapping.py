@@ -47,6 +47,7 @@ _GUESSES: Final[Mapping[str, str]] = {
     "thlahir",
     "sex": "jenisklmin jnsklmin jeniskelamin jenkel jnskel jnskelamin jkel jeniskel kelamin klmin jk lp kdjk sex "
     "gender",
+    "title": "gelar gelardepan gelarnama",
     PLACE_AND_DATE: "ttl tempattgllahir tempattanggallahir tempatdantanggallahir tempatdantgllahir tmpttgllahir "
     "tmpttgllhr",
 }
@@ -57,7 +58,15 @@ _EXCEL_DAY_0: Final = np.datetime64("1899-12-30", "D")
 _NUMERIC_DATE: Final = re.compile(r"^(\d{1,2})([-/. ])(\d{1,2})\2(\d{2,4}.*)$")
 
 FieldName = Literal[
-    "record_id", "name", "mother_name", "father_name", "birthplace", "birth_date", "sex", "birthplace_and_date"
+    "record_id",
+    "name",
+    "mother_name",
+    "father_name",
+    "birthplace",
+    "birth_date",
+    "sex",
+    "title",
+    "birthplace_and_date",
 ]
 _Text = Annotated[str, StringConstraints(min_length=1)]
 

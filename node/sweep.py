@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from matching.question import CodeQuery, DateQuery, NameQuery, PlaceQuery
-from matching.schema import PERSON_SCHEMA
+from matching.schema import PERSON_SCHEMA, TITLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matching.question import EncodedQuery, Evidence, FieldQuery
     from matching.weights import MatchModel
 
-FIELDS: Final = PERSON_SCHEMA.field_names
+FIELDS: Final = tuple(name for name in PERSON_SCHEMA.field_names if name != TITLE)  # a title is said with the name
 NAMES: Final = ("name", "mother_name", "father_name")
 HASHES: Final = 32  # of a name's MinHash: similarity to within 0.09 (one standard deviation)
 FILTER_BITS: Final = 512
@@ -294,6 +294,8 @@ def _canonical(value: FieldQuery) -> bytes:
             parts = sorted(
                 bytes([token.weight, token.initial])
                 + b"".join(sorted(row.astype("<u8").tobytes() for row in token.variants))
+                + _words(token.near)
+                + token.call.to_bytes(8, "little")
                 for token in tokens
             )
             return b"".join(len(part).to_bytes(4, "little") + part for part in parts)

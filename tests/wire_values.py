@@ -19,11 +19,16 @@ def words(seed: int, *shape: int) -> Any:
     return np.random.default_rng(seed).integers(1, 2**64, size=shape, dtype=np.uint64)
 
 
-def name(tokens: int = 2, variants: int = 2) -> NameQuery:
+def name(tokens: int = 2, variants: int = 2, near: int = 3) -> NameQuery:
     """The second token is an initial."""
     letter = np.array([[2**9 + 2**40, 0, 2**63, 0, 0, 0, 0, 0]], dtype=np.uint64)
     return NameQuery(
-        tuple(TokenQuery(letter if k == 1 else words(k, variants, 8), 40 + k, initial=k == 1) for k in range(tokens))
+        tuple(
+            TokenQuery(letter, 40 + k, initial=True)
+            if k == 1
+            else TokenQuery(words(k, variants, 8), 40 + k, False, words(k + 20, near), 2**63 + k)
+            for k in range(tokens)
+        )
     )
 
 
@@ -43,6 +48,7 @@ def query(**changes: Any) -> EncodedQuery:
         "birthplace": place(),
         "birth_date": date(),
         "sex": CodeQuery(2**63 + 1),
+        "title": CodeQuery(5),
     }
     values |= changes
     fingerprint, epoch = values.pop("fingerprint", PERSON_SCHEMA.fingerprint), values.pop("epoch", EPOCH)

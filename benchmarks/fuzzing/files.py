@@ -156,7 +156,8 @@ def persons(folder: Path) -> Target:
 
     def feed(data: bytes) -> object:
         lines = data.decode("utf-8", errors="replace").split("\n")[:SOME_ROWS]
-        rows = [(*line.split("\0"), "", "", "", "", "", "")[:7] for line in lines]
+        width = 1 + len(PERSON_SCHEMA.field_names)
+        rows = [(*line.split("\0"), *[""] * width)[:width] for line in lines]
         columns = {}
         for place, name in enumerate(PERSON_SCHEMA.field_names, start=1):
             values: list[str | None] = [row[place] or None for row in rows]
@@ -318,6 +319,7 @@ def _value(field: str, number: int) -> str:
     values: dict[str, str] = {
         "sex": "LP"[number % 2],
         "birth_date": f"{1950 + number}-02-03",
+        "title": ("Haji", "")[number % 2],
         "birthplace": ("Kebumen", "Denpasar", "Kupang")[number % 3],
     }
     return values.get(field, f"{names[number % 5]} {names[number // 5 % 5]}")

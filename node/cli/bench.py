@@ -86,7 +86,7 @@ def populate(persons: int, clients: int, profile: str, seed: int, out: Path) -> 
 @bench.command()
 @click.option("--out", type=_FILE, required=True, help="Model file to write.")
 @click.option("--persons", type=click.IntRange(min=1000), default=100_000, show_default=True, help="Per profile.")
-@click.option("--clients", type=click.IntRange(min=100), default=3_000, show_default=True, help="Per profile.")
+@click.option("--clients", type=click.IntRange(min=100), default=6_000, show_default=True, help="Per profile.")
 @click.option("--seed", type=click.IntRange(min=0), default=9_000, show_default=True, help="Same seed, same table.")
 @click.option(
     "--reviews", "files", type=_FILE, multiple=True, metavar="FILE", help="Of `pulang review export`; several times."

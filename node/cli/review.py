@@ -266,11 +266,12 @@ def _bar() -> Iterator[Callable[[int, int | None], None]]:
 
 def _print_item(screen: Console, item: ReviewItem, shown: Shown, lang: str) -> None:
     from matching.places import province_name  # noqa: PLC0415
-    from matching.schema import PERSON_SCHEMA  # noqa: PLC0415
+    from matching.schema import PERSON_SCHEMA, TITLE  # noqa: PLC0415
     from node.cli.review_texts import TEXTS, agreement_words  # noqa: PLC0415
     from node.cli.texts import Texts  # noqa: PLC0415
     from node.mapping import PLACE_AND_DATE  # noqa: PLC0415
 
+    within = {"birthplace": PLACE_AND_DATE, "birth_date": PLACE_AND_DATE, TITLE: "name"}  # fields without a column
     texts, names = TEXTS[lang], Texts(lang)
     peer, at = province_name(item.peer), f"{item.answered_at:%Y-%m-%d %H:%M}"
     screen.print(plain(texts["title"].format(item=item.number, case=item.case_reference, peer=peer, at=at)))
@@ -281,8 +282,7 @@ def _print_item(screen: Console, item: ReviewItem, shown: Shown, lang: str) -> N
     for spec, level, group in zip(PERSON_SCHEMA.fields, item.levels, item.groups.split(","), strict=True):
         own = texts["not_imported"]
         if shown.record is not None:
-            both = PLACE_AND_DATE if spec.name in {"birthplace", "birth_date"} else spec.name
-            key = spec.name if spec.name in shown.record.values else both
+            key = spec.name if spec.name in shown.record.values else within.get(spec.name, spec.name)
             if key in shown.record.values:
                 own = plain(shown.record.values[key] or "").replace("\n", " ") or texts["empty"]
         table.add_row(names.field(spec.name), own, agreement_words(lang, spec, level, asked=bool(group)))

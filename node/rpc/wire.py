@@ -19,6 +19,7 @@ from matching.question import (
     CLASSES_PER_ANSWER,
     HANDLE_BYTES,
     HANDLES_PER_ANSWER,
+    MAX_NEAR,
     MAX_REGENCIES,
     MAX_TOKENS,
     MAX_VARIANTS,
@@ -168,6 +169,7 @@ def write_question(header: QuestionHeader, query: EncodedQuery) -> bytes:
             birthplace=_write_place(query.fields.get("birthplace")),
             birth_date=_write_date(query.fields.get("birth_date")),
             sex=_write_code(query.fields.get("sex")),
+            title=_write_code(query.fields.get("title")),
         ),
     )
     return request.SerializeToString(deterministic=True)
@@ -241,7 +243,8 @@ def _read_query(stage: pb.MatchStage, schema: LinkageSchema, epoch: int) -> Enco
         "father_name": _read_name(stage, "father_name", schema),
         "birthplace": _read_place(stage, schema),
         "birth_date": _read_date(stage),
-        "sex": CodeQuery(stage.sex) if stage.sex else None,
+        "sex": _read_code(stage.sex),
+        "title": _read_code(stage.title),
     }
     known = {name: field for name, field in read.items() if field is not None}
     return EncodedQuery(schema.fingerprint, epoch, known)
@@ -251,13 +254,21 @@ def _write_code(code: FieldQuery | None) -> int:
     return code.token if isinstance(code, CodeQuery) else 0
 
 
+def _read_code(token: int) -> CodeQuery | None:
+    return CodeQuery(token) if token else None
+
+
 def _write_name(name: FieldQuery | None) -> pb.EncodedName | None:
     if not isinstance(name, NameQuery):
         return None
     return pb.EncodedName(
         tokens=[
             pb.EncodedToken(
-                variants=[_filter_bytes(row) for row in token.variants], weight=token.weight, initial=token.initial
+                variants=[_filter_bytes(row) for row in token.variants],
+                weight=token.weight,
+                initial=token.initial,
+                near=token.near.tolist(),
+                call=token.call,
             )
             for token in name.tokens
         ]
@@ -277,7 +288,10 @@ def _read_token(token: pb.EncodedToken, field: str, schema: LinkageSchema) -> To
     _require(1 <= token.weight <= 255, f"{field}.weight", "must be 1 to 255")
     filters = np.stack([_read_filter(variant, field, schema) for variant in token.variants])
     _check_token_bits(filters, field, schema, initial=token.initial)
-    return TokenQuery(filters, token.weight, token.initial)
+    near = _read_tokens(token.near, f"{field}.near", MAX_NEAR)
+    # A letter is one slip away from many letters, and nobody is called by one.
+    _require(not token.initial or not (len(near) or token.call), f"{field}.near", "an initial has none, and no call")
+    return TokenQuery(filters, token.weight, token.initial, near, token.call)
 
 
 def _check_token_bits(filters: NDArray[np.uint64], field: str, schema: LinkageSchema, *, initial: bool) -> None:

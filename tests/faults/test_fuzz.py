@@ -69,7 +69,7 @@ def test_no_broken_input_breaks_a_parser(parser: str, targets: dict[str, Target]
 # What fuzzing has found, each as (parser, honest bytes, what stands in their place).
 FOUND = (
     ("schema", b'"name":"sex"', b'"name":7'),
-    ("model", b'"token_table":[[0', b'"token_table":[[-1'),
+    ("model", b'"token_table":[[[0', b'"token_table":[[[-1'),
     ("model", b'"name_cells":[[', b'"name_cells":[[],['),
     ("database", b'["audit",', b"[{},"),
     ("database", b"+00:00", b""),

@@ -85,7 +85,7 @@ def test_no_set_of_reviews_moves_a_level_further_than_the_bound(seed: int, count
     for name, groups in model.fields.items():
         for group, before in groups.items():
             after = taught.fields[name][group]
-            assert after.m.sum() == pytest.approx(1, abs=1e-4)
+            assert after.m.sum() == pytest.approx(1, abs=5e-4)  # four digits of each level in the file
             at = before.m > 0
             assert np.abs(np.log2(after.m[at] / before.m[at])).max() <= MAX_SHIFT_BITS + 1e-6
             assert np.array_equal(after.u0, before.u0)
@@ -105,7 +105,11 @@ def agreement(rng: np.random.Generator) -> Agreement:
 
 def one_sided(level: int, mask: int) -> Agreement:
     """Sex alone: nothing but what this field says is taught."""
-    return Agreement((0, 0, 0, 0, 0, level), ("", "", "", "", "", "any"), (0, 0, 0, 0, 0, mask))
+    return Agreement(
+        tuple(level if name == "sex" else 0 for name in PERSON_SCHEMA.field_names),
+        tuple("any" if name == "sex" else "" for name in PERSON_SCHEMA.field_names),
+        tuple(mask if name == "sex" else 0 for name in PERSON_SCHEMA.field_names),
+    )
 
 
 def test_a_wicked_set_moves_the_weights_to_the_bound_and_no_further() -> None:

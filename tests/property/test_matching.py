@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from matching.encoding import FilterEncoder, encode_client, filter_words
+from matching.encoding import MIN_NEAR_LETTERS, FilterEncoder, encode_client, filter_words, near_forms
 from matching.errors import FieldValueError
 from matching.fields import parse_born, parse_registry_date, parse_sex
 from matching.index import half_weights
@@ -24,7 +24,7 @@ from matching.phonetics import token_forms, wide_sound
 from matching.places import resolve_place
 from matching.posterior import combine
 from matching.question import CLASSES_PER_ANSWER, Client, Evidence, NameQuery
-from matching.schema import PERSON_SCHEMA
+from matching.schema import NAME_LEVELS, PERSON_SCHEMA, FieldKind
 from matching.search import (
     DATE_1,
     DATE_2,
@@ -36,7 +36,8 @@ from matching.search import (
     DATE_YEAR_PART,
     DATE_YEAR_SWAPPED,
 )
-from matching.weights import load_model, round_counts
+from matching.training import token_table
+from matching.weights import GROUPS, load_model, round_counts
 from tests.people import FIRST, KEYS, LAST, SECRET, TODAY, build
 from tests.vectors import plain
 
@@ -58,7 +59,10 @@ def similarities(asked: int, stored: Sequence[int]) -> list[int]:
     filters = filter_words(stored)
     out = np.zeros(len(stored), dtype=np.uint8)
     words = tuple(np.uint64(word) for word in filter_words([asked])[0])
-    token_similarity(filters, half_weights(filters), words, False, MODEL.token_table, MODEL.initial_similarity, out)
+    far = np.zeros(len(stored), dtype=np.uint8)
+    token_similarity(
+        filters, half_weights(filters), words, False, far, MODEL.token_table, MODEL.initial_similarity, out
+    )
     return [int(value) for value in out]
 
 
@@ -86,13 +90,40 @@ def test_another_reading_never_makes_a_token_less_alike(token: str, stored: list
     """Spellings of one question token share one result: it only rises."""
     filters = filter_words([ENCODER.any(each) for each in stored])
     out = np.zeros(len(stored), dtype=np.uint8)
-    before = out.copy()
+    before, far = out.copy(), out.copy()
     forms = token_forms(token)
     for sound in (forms.sound, *forms.alternates):
         words = tuple(np.uint64(word) for word in filter_words([ENCODER.token(forms, sound)])[0])
-        token_similarity(filters, half_weights(filters), words, False, MODEL.token_table, MODEL.initial_similarity, out)
+        token_similarity(
+            filters, half_weights(filters), words, False, far, MODEL.token_table, MODEL.initial_similarity, out
+        )
         assert (out >= before).all()
         before = out.copy()
+
+
+@QUICK
+@given(st.text("aeinstklu", min_size=5, max_size=15), st.integers(0, 14), st.sampled_from("aeio"), st.integers(0, 3))
+def test_tokens_one_slip_apart_share_a_near_form(token: str, at: int, letter: str, kind: int) -> None:
+    at %= len(token) - 1
+    left_out, added = token[:at] + token[at + 1 :], token[:at] + letter + token[at:]
+    exchanged = token[:at] + letter + token[at + 1 :]
+    swapped = token[:at] + token[at + 1] + token[at] + token[at + 2 :]
+    other = (left_out, added, exchanged, swapped)[kind]
+    assert near_forms(token) & near_forms(other)
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz", max_size=MIN_NEAR_LETTERS - 1))
+def test_a_short_token_is_near_to_none(token: str) -> None:
+    assert near_forms(token) == set()
+
+
+def test_more_likeness_never_makes_a_token_less_alike() -> None:
+    table = token_table().astype(int)
+    assert (np.diff(table, axis=1) >= 0).all()
+    assert (np.diff(table, axis=2) >= 0).all()
+    assert (table[1:] >= table[0]).all()
+    assert (table == 255).sum() == 3
+    assert (table[:, 16, 16] == 255).all()
 
 
 # --- The fast code and the plain code
@@ -118,11 +149,16 @@ def test_filters_and_similarities_are_the_plain_ones(asked: str, stored: list[st
     out = np.zeros(len(masks), dtype=np.uint8)
     initial = len(asked) == 1
     words = tuple(np.uint64(word) for word in filters[0])
-    token_similarity(filters, half_weights(filters), words, initial, MODEL.token_table, MODEL.initial_similarity, out)
+    near = (np.arange(len(masks)) % 3).astype(np.uint8)
+    token_similarity(
+        filters, half_weights(filters), words, initial, near, MODEL.token_table, MODEL.initial_similarity, out
+    )
     table = MODEL.token_table.tolist()
     expected = [
-        plain.similarity(bits[0], each, table, initial=initial, initial_similarity=MODEL.initial_similarity)
-        for each in bits
+        plain.similarity(
+            bits[0], each, table, initial=initial, initial_similarity=MODEL.initial_similarity, near=int(mark)
+        )
+        for each, mark in zip(bits, near, strict=True)
     ]
     assert out.tolist() == expected
 
@@ -250,11 +286,12 @@ def test_the_more_of_a_name_is_found_the_higher_its_level(tokens: list[str], dat
 
 
 @pytest.mark.parametrize("field", ["name", "mother_name"])
-@pytest.mark.parametrize("group", ["1", "2", "3"])
+@pytest.mark.parametrize("group", GROUPS[FieldKind.NAME])
 def test_trained_weights_rise_with_how_much_of_a_name_was_found(field: str, group: str) -> None:
     """Nothing, less than half, more than half of the steps. Within a half, common names blur the order."""
     table = MODEL.fields[field][group]
-    parts = [slice(1, 2), slice(2, 18), slice(18, 34)]
+    half = 2 + (NAME_LEVELS - 2) // 2
+    parts = [slice(1, 2), slice(2, half), slice(half, NAME_LEVELS)]
     bits = [float(np.log2(table.m[part].sum() / table.u0[part].sum())) for part in parts]
     assert bits[0] < 0
     assert bits == sorted(set(bits))

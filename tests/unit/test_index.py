@@ -145,7 +145,7 @@ def test_another_epoch_or_schema_is_refused_naming_both(tmp_path: Path) -> None:
         EncodedIndex.open(tmp_path / "g", *other.identity)
 
 
-@pytest.mark.parametrize("name", ["rows", "name.tokens"])
+@pytest.mark.parametrize("name", ["rows", "name.tokens", "name.near_tokens", "name.near"])
 def test_numbers_that_point_nowhere_are_refused_at_opening(tmp_path: Path, name: str) -> None:
     """The compiled kernels do not check bounds: a changed byte must not become a read outside the index."""
     build(tmp_path / "g", crowd(20_000))
@@ -259,3 +259,12 @@ def test_files_of_two_sealed_generations_cannot_be_mixed(tmp_path: Path, sealed_
     (sealed_folder / "rows").write_bytes((tmp_path / "other" / "rows").read_bytes())
     with pytest.raises(IndexDamagedError, match="rows"):
         sealed(sealed_folder)
+
+
+def test_a_column_of_titles_counts_instead_of_what_the_name_says(tmp_path: Path) -> None:
+    place = PERSON_SCHEMA.field_names.index("title")
+    rows = [("1", "Slamet", "Haji"), ("2", "H. Slamet", None), ("3", "H. Slamet", "S.Pd")]
+    index, _ = build(tmp_path / "g", rows, columns=("record_id", "name", "title"))
+    numbers = index.array("rows")[:, place].tolist()
+    tokens = [int(index.array("title.values")[number, 0]) for number in numbers]
+    assert tokens == [KEYS.token("title", "title", "haji"), 0, KEYS.token("title", "title", "-")]

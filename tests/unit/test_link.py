@@ -51,7 +51,7 @@ def test_weights_are_those_of_a_plain_loop_over_every_pair(tmp_path: Path) -> No
         np.bincount(level, weights=index.array(f"{spec.name}.counts"), minlength=spec.levels).astype(np.int64)
         for spec, level in zip(PERSON_SCHEMA.fields, levels, strict=True)
     ]
-    bits = MODEL.bits(query, histograms)
+    bits = MODEL.bits(query, histograms, discounted=True)
     rows = index.array("rows")
     plain = [sum(float(bits[f, levels[f][row[f]]]) for f in range(len(levels))) for row in rows]
     found = next(link([record()], index, MODEL, threshold_bits=0.0))

@@ -6,7 +6,7 @@ import pytest
 
 from matching.names import parse_name
 from matching.phonetics import token_forms
-from matching.reference import MAX_NICKNAMES, count_sounds, nicknames, token_weight
+from matching.reference import MAX_NICKNAMES, call_forms, count_sounds, nicknames, token_weight
 from matching.tables import read_table, sound_counts, token_counts
 
 
@@ -59,3 +59,15 @@ def test_nicknames_are_tokens_of_a_parsed_name() -> None:
     for name, short in read_table("nicknames.tsv"):
         assert parse_name(name).tokens == (name,)
         assert parse_name(short).tokens == (short,)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"), [("sutinah", "tinah"), ("rahmawati", "wati"), ("sukarno", "karno"), ("sunaryo", "naryo")]
+)
+def test_a_name_is_called_by_its_last_syllables(name: str, call: str) -> None:
+    assert call in call_forms(name)
+
+
+@pytest.mark.parametrize("name", ["budi", "siti", "nur", "m"])
+def test_who_has_two_syllables_is_called_by_both(name: str) -> None:
+    assert all(form in nicknames(name) for form in call_forms(name))

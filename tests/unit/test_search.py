@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,13 +11,17 @@ import pytest
 from matching.encoding import FieldWarning, client_warnings, encode_client
 from matching.errors import FieldValueError, SchemaMismatchError
 from matching.keys import FieldKeys
-from matching.question import CLASSES_PER_ANSWER, HANDLES_PER_ANSWER, Client
+from matching.question import CLASSES_PER_ANSWER, HANDLES_PER_ANSWER, Client, NameQuery
 from matching.schema import PERSON_SCHEMA
 from matching.search import (
     CODE_DIFFERENT,
     CODE_SAME,
     DATE_1,
+    DATE_1_OTHER_DAY,
     DATE_FAR,
+    DATE_FAR_OTHER_DAY,
+    DATE_FAR_SAME_DAY,
+    DATE_NEAR_SAME_DAY,
     DATE_SAME,
     DATE_YEAR,
     DATE_YEAR_OTHER_DAY,
@@ -78,7 +82,11 @@ def test_an_old_spelling_finds_its_person_first(tmp_path: Path, registered: str)
         ("1958-04-03", "1958", DATE_YEAR),
         ("1958-07-01", "1958-08-20", DATE_YEAR),  # 1 July is what registries write for "some day"
         ("1959-04-03", "1958", DATE_1),
+        ("1959-04-03", "1958-08-20", DATE_1_OTHER_DAY),
+        ("1959-04-03", "1958-04-03", DATE_NEAR_SAME_DAY),
         ("1990-04-03", "1958", DATE_FAR),
+        ("1990-04-03", "1958-08-20", DATE_FAR_OTHER_DAY),
+        ("1990-04-03", "1958-04-03", DATE_FAR_SAME_DAY),
         (None, "1958", 0),
         ("1958", None, 0),
     ],
@@ -128,6 +136,50 @@ def test_an_initial_agrees_with_the_name_it_may_stand_for(tmp_path: Path) -> Non
     fitting = _level(tmp_path / "same", "name", "JOKO SUSILO", "Joko S.")
     unfitting = _level(tmp_path / "other", "name", "JOKO WIBOWO", "Joko S.")
     assert fitting > unfitting
+
+
+def _name_level(tmp_path: Path, stored: str, asked: str, **left_out: Any) -> int:
+    index, _ = build(tmp_path, [("1", stored, None, None, None, None)])
+    query = encode_client(Client(asked), KEYS, TODAY)
+    said = query.fields["name"]
+    assert isinstance(said, NameQuery)
+    tokens = tuple(replace(token, **left_out) for token in said.tokens)
+    query = replace(query, fields={"name": NameQuery(tokens)})
+    return int(field_levels(index, query, MODEL, "name")[1])
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("SUPRIYADI", "Supiryadi"), ("HERMANTO", "Hermando")])
+def test_a_slip_of_the_pen_agrees_more_for_its_near_forms(tmp_path: Path, stored: str, asked: str) -> None:
+    near = _name_level(tmp_path / "a", stored, asked)
+    assert near > _name_level(tmp_path / "b", stored, asked, near=np.empty(0, np.uint64))
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("SUTINAH", "Tinah"), ("GUNAWAN", "Wawan"), ("JAMALUDIN", "Udin")])
+def test_what_somebody_is_called_agrees_with_the_name(tmp_path: Path, stored: str, asked: str) -> None:
+    called = _name_level(tmp_path / "a", stored, asked)
+    assert called > _name_level(tmp_path / "b", stored, asked, call=0)
+
+
+def test_nobody_is_called_by_a_longer_name(tmp_path: Path) -> None:
+    """Sutinah is called Tinah; who says that they are called Sutinah is not therefore Tinah."""
+    with_call = _name_level(tmp_path / "a", "WAWAN", "Gunawan")
+    assert with_call == _name_level(tmp_path / "b", "WAWAN", "Gunawan", call=0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "level"),
+    [
+        ("H. SLAMET", "Haji Slamet", CODE_SAME),
+        ("SLAMET", "Haji Slamet", CODE_DIFFERENT),
+        ("SLAMET, S.PD", "Haji Slamet", CODE_DIFFERENT),
+        ("H. SLAMET", "Slamet", 0),
+        ("H. SLAMET", "Bapak Slamet", 0),
+    ],
+)
+def test_level_of_a_title_that_was_said_with_the_name(tmp_path: Path, stored: str, asked: str, level: int) -> None:
+    index, _ = build(tmp_path / "one", [("1", stored, None, None, None, None)])
+    levels = field_levels(index, encode_client(Client(asked), KEYS, TODAY), MODEL, "title")
+    assert levels[index.array("rows")[0, PERSON_SCHEMA.field_names.index("title")]] == level
 
 
 def test_counts_of_every_field_add_up_to_the_registry(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def heard(data: bytes, *, province: str = "33", sha: bytes = SHA, epoch: int = E
     "asked",
     [
         query(),
-        query(name=name(6, 4), mother_name=None, birthplace=None, birth_date=None, sex=None),
+        query(name=name(6, 4, 17), mother_name=None, birthplace=None, birth_date=None, sex=None, title=None),
         query(birthplace=place(32), birth_date=date(256)),
         query(birthplace=place(0), birth_date=date(0)),
     ],
@@ -83,7 +83,7 @@ def test_arrays_of_a_received_question_are_writable() -> None:
     assert isinstance(named, NameQuery)
     assert isinstance(born_in, PlaceQuery)
     assert isinstance(born, DateQuery)
-    for array in (named.tokens[0].variants, born_in.text, born.years, born.year_classes):
+    for array in (named.tokens[0].variants, named.tokens[0].near, born_in.text, born.years, born.year_classes):
         assert array.flags.writeable
         assert array.flags.c_contiguous
 
@@ -157,6 +157,10 @@ def _with(path: str, value: Any) -> Callable[[pb.AskRequest], None]:
         (_with("match.name.tokens.1.variants", [b"\x01" + bytes(63)] * 2), "name.filter"),
         (_with("match.name.tokens.0.weight", 0), "name.weight"),
         (_with("match.name.tokens.0.weight", 256), "name.weight"),
+        (_with("match.name.tokens.0.near", list(range(1, 19))), "name.near"),
+        (_with("match.name.tokens.0.near", [1, 0]), "name.near"),
+        (_with("match.name.tokens.1.near", [1]), "name.near"),
+        (_with("match.name.tokens.1.call", 1), "name.near"),
         (_with("match.birthplace.text", bytes(65)), "birthplace.filter"),
         (_with("match.birthplace.regencies", list(range(1, 34))), "birthplace.regencies"),
         (_with("match.birthplace.related", [1, 0]), "birthplace.related"),

@@ -61,10 +61,24 @@ def filter_bytes(bits: set[int]) -> bytes:
     return bytes(out)
 
 
+def near_forms(token: str) -> set[str]:
+    """A token of four letters or more, and it without each of its first sixteen letters."""
+    forms = {token} if len(token) >= 4 else set()
+    for i, _ in enumerate(token[:16] if forms else ""):
+        forms.add(token[:i] + token[i + 1 :])
+    return forms
+
+
 def similarity(
-    asked: set[int], stored: set[int], table: list[list[int]], *, initial: bool, initial_similarity: int
+    asked: set[int],
+    stored: set[int],
+    table: list[list[list[int]]],
+    *,
+    initial: bool,
+    initial_similarity: int,
+    near: int = 0,
 ) -> int:
-    """Similarity 0..255 of a question token and a registered token."""
+    """Similarity 0..255 of a question token and a registered token. near: 1 one slip away, 2 called so, else 0."""
     a_spelling = {b for b in asked if b < HALF}
     b_spelling = {b for b in stored if b < HALF}
     if initial or b_spelling == stored:
@@ -73,7 +87,7 @@ def similarity(
     a_sound, b_sound = asked - a_spelling, stored - b_spelling
     spelling = 32 * len(a_spelling & b_spelling) // (len(a_spelling) + len(b_spelling))
     sound = 32 * len(a_sound & b_sound) // (len(a_sound) + len(b_sound))
-    return table[spelling][sound]
+    return table[near][spelling][sound]
 
 
 def name_level(

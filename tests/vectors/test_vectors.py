@@ -15,6 +15,7 @@ from matching.index import half_weights
 from matching.kernels import name_levels, token_similarity
 from matching.keys import PURPOSES, FieldKeys
 from matching.phonetics import token_forms, wide_sound
+from matching.question import MAX_NEAR
 from matching.schema import PERSON_SCHEMA, TABLES_SHA256
 from matching.training import INITIAL_SIMILARITY, name_cells, token_table
 from tests.vectors import plain
@@ -27,6 +28,7 @@ NORMALISATION_TABLES = [
     "name_bigrams.tsv",
     "name_sounds.tsv",
     "name_tokens.tsv",
+    "nicknames.tsv",
     "regions.tsv",
     "regions_districts.tsv",
     "regions_names.tsv",
@@ -89,6 +91,19 @@ def test_schema_and_encodings_are_the_pinned_ones() -> None:
         assert KEYS.token("birth_date", "year", value) == expected
 
 
+@pytest.mark.parametrize("token", [*TOKENS, "a" * 20, "abdurrahmanhidayatullah"])
+def test_near_forms_and_calls_are_the_plain_ones(token: str) -> None:
+    encoder = FilterEncoder(PERSON_SCHEMA.field("name"), KEYS)
+    keys = {
+        purpose: plain.field_key(SECRET, PERSON_SCHEMA.fingerprint, 1, "name", purpose) for purpose in ("near", "call")
+    }
+    assert encoder.near(token) == sorted(plain.token(keys["near"], form) for form in plain.near_forms(token))
+    asked = encoder.asked_near(token)
+    assert len(asked) == MAX_NEAR
+    assert set(encoder.near(token)) <= set(asked)
+    assert encoder.call(token) == plain.token(keys["call"], token)
+
+
 def test_similarity_kernel_agrees_with_the_plain_one() -> None:
     table = token_table()
     encoder = FilterEncoder(PERSON_SCHEMA.field("name"), KEYS)
@@ -96,7 +111,8 @@ def test_similarity_kernel_agrees_with_the_plain_one() -> None:
     for asked in TOKENS:
         out = np.zeros(len(TOKENS), dtype=np.uint8)
         words = tuple(np.uint64(w) for w in filter_words([encoder.any(asked)])[0])
-        token_similarity(filters, half_weights(filters), words, len(asked) == 1, table, INITIAL_SIMILARITY, out)
+        near = (np.arange(len(TOKENS)) % 3).astype(np.uint8)
+        token_similarity(filters, half_weights(filters), words, len(asked) == 1, near, table, INITIAL_SIMILARITY, out)
         expected = [
             plain.similarity(
                 _plain_bits("name", asked),
@@ -104,8 +120,9 @@ def test_similarity_kernel_agrees_with_the_plain_one() -> None:
                 table.tolist(),
                 initial=len(asked) == 1,
                 initial_similarity=INITIAL_SIMILARITY,
+                near=int(mark),
             )
-            for stored in TOKENS
+            for stored, mark in zip(TOKENS, near, strict=True)
         ]
         assert out.tolist() == expected
 

@@ -68,20 +68,22 @@ class QuestionHeader(_message.Message):
     def __init__(self, schema_fingerprint: _Optional[bytes] = ..., key_epoch: _Optional[int] = ..., nonce: _Optional[bytes] = ..., case_reference: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., operator_pseudonym: _Optional[bytes] = ..., issued_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class MatchStage(_message.Message):
-    __slots__ = ("name", "mother_name", "father_name", "birthplace", "birth_date", "sex")
+    __slots__ = ("name", "mother_name", "father_name", "birthplace", "birth_date", "sex", "title")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MOTHER_NAME_FIELD_NUMBER: _ClassVar[int]
     FATHER_NAME_FIELD_NUMBER: _ClassVar[int]
     BIRTHPLACE_FIELD_NUMBER: _ClassVar[int]
     BIRTH_DATE_FIELD_NUMBER: _ClassVar[int]
     SEX_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
     name: EncodedName
     mother_name: EncodedName
     father_name: EncodedName
     birthplace: EncodedPlace
     birth_date: EncodedDate
     sex: int
-    def __init__(self, name: _Optional[_Union[EncodedName, _Mapping]] = ..., mother_name: _Optional[_Union[EncodedName, _Mapping]] = ..., father_name: _Optional[_Union[EncodedName, _Mapping]] = ..., birthplace: _Optional[_Union[EncodedPlace, _Mapping]] = ..., birth_date: _Optional[_Union[EncodedDate, _Mapping]] = ..., sex: _Optional[int] = ...) -> None: ...
+    title: int
+    def __init__(self, name: _Optional[_Union[EncodedName, _Mapping]] = ..., mother_name: _Optional[_Union[EncodedName, _Mapping]] = ..., father_name: _Optional[_Union[EncodedName, _Mapping]] = ..., birthplace: _Optional[_Union[EncodedPlace, _Mapping]] = ..., birth_date: _Optional[_Union[EncodedDate, _Mapping]] = ..., sex: _Optional[int] = ..., title: _Optional[int] = ...) -> None: ...
 
 class EncodedName(_message.Message):
     __slots__ = ("tokens",)
@@ -90,14 +92,18 @@ class EncodedName(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[_Union[EncodedToken, _Mapping]]] = ...) -> None: ...
 
 class EncodedToken(_message.Message):
-    __slots__ = ("variants", "weight", "initial")
+    __slots__ = ("variants", "weight", "initial", "near", "call")
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     INITIAL_FIELD_NUMBER: _ClassVar[int]
+    NEAR_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
     variants: _containers.RepeatedScalarFieldContainer[bytes]
     weight: int
     initial: bool
-    def __init__(self, variants: _Optional[_Iterable[bytes]] = ..., weight: _Optional[int] = ..., initial: _Optional[bool] = ...) -> None: ...
+    near: _containers.RepeatedScalarFieldContainer[int]
+    call: int
+    def __init__(self, variants: _Optional[_Iterable[bytes]] = ..., weight: _Optional[int] = ..., initial: _Optional[bool] = ..., near: _Optional[_Iterable[int]] = ..., call: _Optional[int] = ...) -> None: ...
 
 class EncodedPlace(_message.Message):
     __slots__ = ("text", "regencies", "related", "provinces")
