@@ -108,7 +108,9 @@ class Witness:
             return NotCosigned(NotCosignedReason.INVALID)
         now = self._now()
         is_own = note.checkpoint.origin == origin_of(Identity(self._own.federation, province).uri)
-        if not is_own or note.checkpoint.size == 0 or abs(now - note.checkpoint.at) > MAX_CLOCK_SKEW:
+        # Not one of the future: what is shorter and signed later counts as a fork. An old one is in order: a log that
+        # does not grow is not signed anew, and its witness may have been down for hours.
+        if not is_own or note.checkpoint.size == 0 or note.checkpoint.at - now > MAX_CLOCK_SKEW:
             return NotCosigned(NotCosignedReason.INVALID)
         reply: list[CosignReply] = []
 

@@ -150,7 +150,7 @@ def test_a_log_that_has_become_shorter_is_refused(
     cut.close()
 
 
-def test_what_is_not_the_callers_own_fresh_signed_head_is_not_cosigned(
+def test_what_is_not_the_callers_own_signed_head_or_of_the_future_is_not_cosigned(
     log: Store, key: LogKey, witness: Witness
 ) -> None:
     good = request(log, key, 0)
@@ -159,9 +159,17 @@ def test_what_is_not_the_callers_own_fresh_signed_head_is_not_cosigned(
     assert witness.cosign("33", replace(good, log_key=bytes(32))) == invalid
     assert witness.cosign("33", replace(good, checkpoint=good.checkpoint.replace(b"\n12\n", b"\n13\n"))) == invalid
     assert witness.cosign("32", good) == invalid, "32 shows the head of 33"
-    assert witness.cosign("33", request(log, key, 0, at=now() - timedelta(minutes=6))) == invalid
+    assert witness.cosign("33", request(log, key, 0, at=now() + timedelta(minutes=6))) == invalid
     assert witness.cosign("36", good) == NotCosigned(NotCosignedReason.NOT_WITNESS)
     assert isinstance(witness.cosign("33", good), Cosigned)
+
+
+def test_a_head_signed_while_its_witness_was_down_for_a_day_is_cosigned_though_no_row_came_since(
+    log: Store, key: LogKey, witness: Witness
+) -> None:
+    assert isinstance(witness.cosign("33", request(log, key, 0, at=now() - timedelta(days=1))), Cosigned)
+    grow(log, 2)
+    assert isinstance(witness.cosign("33", request(log, key, 12)), Cosigned)
 
 
 def test_a_new_key_begins_a_new_log_but_not_without_end(
