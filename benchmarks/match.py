@@ -19,7 +19,7 @@ from matching.encoding import QueryEncoder
 from matching.errors import FieldValueError, SchemaError
 from matching.index import Column, EncodedIndex, IndexBuilder, RecordBatch
 from matching.keys import FieldKeys
-from matching.posterior import Decision, Posterior, combine, decide
+from matching.posterior import Decision, Posterior, weigh
 from matching.question import Client, SearchResult
 from matching.rules import NORMALISATION, Normalisation
 from matching.schema import PERSON_SCHEMA
@@ -247,13 +247,14 @@ def match_all(queries: pl.DataFrame, federation: Federation, threads: int) -> It
         except FieldValueError as error:
             return Match(query_id, None, f"{error.field}: {error.reason}", ())
         found = {code: search(index, query, model) for code, index in indexes.items()}
-        posterior = combine({code: result.evidence for code, result in found.items()}, (), model, query)
+        evidence = {code: result.evidence for code, result in found.items()}
+        posterior, decision = weigh(evidence, (), model, query)
         return Match(
             query_id,
             posterior,
             None,
             _records(posterior, found, indexes),
-            decide(posterior, model, query),
+            decision,
             _best_levels(posterior, found),
         )
 

@@ -165,6 +165,30 @@ def decide(posterior: Posterior, model: MatchModel, query: EncodedQuery) -> Deci
     return Decision(Outcome.AMBIGUOUS, None, next_question(model, query))
 
 
+def weigh(
+    answers: Mapping[str, Evidence], silent: Sequence[str], model: MatchModel, query: EncodedQuery
+) -> tuple[Posterior, Decision]:
+    """Weigh all answers together and decide. "Not registered" must not hang on a single province's word.
+
+    A registry that calls all its persons just like the client makes every other candidate look like chance. So when
+    without one of the answers a home would be found, the outcome is ambiguous.
+    """
+    posterior = combine(answers, silent, model, query)
+    decision = decide(posterior, model, query)
+    if decision.outcome is Outcome.NOT_REGISTERED and _one_hides_a_home(answers, model, query):
+        decision = Decision(Outcome.AMBIGUOUS, None, next_question(model, query))
+    return posterior, decision
+
+
+def _one_hides_a_home(answers: Mapping[str, Evidence], model: MatchModel, query: EncodedQuery) -> bool:
+    for left_out in answers:
+        others = {code: evidence for code, evidence in answers.items() if code != left_out}
+        found = combine(others, (left_out,), model, query).provinces if others else {}
+        if max(found.values(), default=0.0) >= model.release_threshold:
+            return True
+    return False
+
+
 def next_question(model: MatchModel, query: EncodedQuery) -> str | None:
     """Return the field whose answer would add most bits of evidence, None when everything is known in full.
 

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from matching.encoding import client_warnings
-from matching.posterior import combine, decide
+from matching.posterior import weigh
 from node.cases import ASK_AGAIN_FOR, DOOR_PAUSE_S, LATER_REFUSALS, is_asked_again
 from node.errors import (
     NodeError,
@@ -178,8 +178,8 @@ def conclude(
     again_until: when the node stops asking who did not answer.
     """
     silent = [code for code in heard if code not in answers]
-    posterior = combine({code: answer.evidence for code, answer in answers.items()}, silent, model, question.query)
-    decision = decide(posterior, model, question.query)
+    evidence = {code: answer.evidence for code, answer in answers.items()}
+    posterior, decision = weigh(evidence, silent, model, question.query)
     return Concluded(
         case=question.header.case_reference,
         outcome=str(decision.outcome),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from matching.encoding import encode_client
-from matching.posterior import Outcome, combine, decide, next_question
+from matching.posterior import Outcome, combine, decide, next_question, weigh
 from matching.question import Client, Evidence
 from matching.schema import PERSON_SCHEMA
 from matching.search import search
@@ -103,6 +103,25 @@ def test_a_registry_said_to_hold_one_person_does_not_win_the_client(everywhere: 
     liar = Evidence(1, one_person, true.class_levels[:1].copy(), np.array([1]))
     decision = decide(combine({**everywhere, "35": liar}, (), MODEL, QUERY), MODEL, QUERY)
     assert decision.province != "35"
+
+
+@pytest.mark.parametrize("size", [10**5, 10**6, 10**7])
+def test_no_single_registry_turns_a_home_into_not_registered(everywhere: dict[str, Evidence], size: int) -> None:
+    """It says that all its persons are just like the client: whoever else is like them then looks like chance."""
+    levels = everywhere["33"].class_levels[:1]
+    histograms = [np.zeros_like(histogram) for histogram in everywhere["33"].histograms]
+    for histogram, level in zip(histograms, levels[0], strict=True):
+        histogram[level] = size
+    liar = Evidence(size, tuple(histograms), levels, np.array([size]))
+    posterior, decision = weigh({**everywhere, "51": liar}, (), MODEL, QUERY)
+    assert posterior.none > MODEL.absence_threshold
+    assert decision.outcome is Outcome.AMBIGUOUS
+    _, decision = weigh({**everywhere, "33": everywhere["35"]}, (), MODEL, QUERY)
+    assert decision.outcome is Outcome.NOT_REGISTERED
+
+
+def test_no_crowd_makes_nowhere_more_than_some_twenty_times_likelier() -> None:
+    assert 1.0 == MODEL.crowd.factor(np.array(0.0)) < MODEL.crowd.factor(np.array(1e300)) < 25
 
 
 def test_a_common_name_weighs_less_than_a_rare_one(tmp_path: Path) -> None:
