@@ -15,6 +15,7 @@ from matching.schema import PERSON_SCHEMA
 from node.config import complaints
 from node.errors import ConfigError, TrustError
 from node.pki.epoch_secrets import is_public_key
+from node.pki.epochs import sealed_name
 from node.pki.keys import key_hash
 from node.pki.membership import Epoch, EpochState, Member, Membership, Revocation
 from node.pki.profile import p256_key
@@ -189,6 +190,11 @@ def concerns(after: Contents) -> list[str]:
         ]
         if member.encryption_key and not is_public_key(member.encryption_key):
             found.append(f"the encryption key of province {member.code} is none: no linkage key can be sealed to it")
+    if len(membership.epochs) > 1:  # the first has come by hand; to whom it is sealed late, `pulang epoch seal`
+        newest = membership.epochs[-1].number
+        without = [each.code for each in membership.members if sealed_name(newest, each.code) not in after.targets]
+        if without:
+            found.append(f"no secret of epoch {newest} is sealed here to {', '.join(without)}: they need it by hand")
     return found
 
 

@@ -369,6 +369,12 @@ def test_who_would_be_refused_everywhere_is_told_to_the_signers(
     assert changes.concerns(changes.with_member(published(world), keyed)) == [
         "the encryption key of province 35 is none: no linkage key can be sealed to it"
     ]
+    sound = changes.with_member(published(world), replace(keyed, encryption_key=""))
+    for sealed, told in (
+        ({"epoch-2/35.sealed": b"for 35"}, []),
+        ({"epoch-2/33.sealed": b""}, ["no secret of epoch 2 is sealed here to 35: they need it by hand"]),
+    ):
+        assert changes.concerns(changes.with_epoch(sound, Epoch(2, "ab" * 16, EpochState.NEXT), sealed)) == told
     assert changes.concerns(published(World.found("35"))) == [
         "no certificate root: every node would refuse every other"
     ]
