@@ -339,8 +339,37 @@ def rehash(old_hashes, old_numbers, hashes, numbers):
 
 
 @njit(nogil=True)
+def _count_shared_of_1024(q, block, shared):
+    """Count as _count_shared does, for filters of 1,024 bits: written out, a row's sum stays in a register."""
+    a, b, c, d, e, f, g, h = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]
+    s, t, u, v, w, x, y, z = q[8], q[9], q[10], q[11], q[12], q[13], q[14], q[15]
+    for i in range(BATCH_ROWS):
+        shared[i] = np.int64(
+            _popcount(a & block[0, i])
+            + _popcount(b & block[1, i])
+            + _popcount(c & block[2, i])
+            + _popcount(d & block[3, i])
+            + _popcount(e & block[4, i])
+            + _popcount(f & block[5, i])
+            + _popcount(g & block[6, i])
+            + _popcount(h & block[7, i])
+            + _popcount(s & block[8, i])
+            + _popcount(t & block[9, i])
+            + _popcount(u & block[10, i])
+            + _popcount(v & block[11, i])
+            + _popcount(w & block[12, i])
+            + _popcount(x & block[13, i])
+            + _popcount(y & block[14, i])
+            + _popcount(z & block[15, i])
+        )
+
+
+@njit(nogil=True)
 def _count_shared(question, block, shared):
     """Write the set bits that a question shares with each row of a block: question (words,), block (words, rows)."""
+    if question.shape[0] == 16:
+        _count_shared_of_1024(question, block, shared)
+        return
     for i in range(BATCH_ROWS):
         shared[i] = 0
     for word in range(0, question.shape[0], 4):
@@ -414,6 +443,11 @@ def batch_dice(questions, blocks, bits, numerator, denominator, rows, overlaps, 
             if 2 * min(mine, nearest) * of < wanted * (mine + nearest) + better:
                 continue
             _count_shared(questions[q], blocks[block], shared)
+            largest = np.int64(0)
+            for i in range(BATCH_ROWS):
+                largest = max(largest, shared[i])
+            if 2 * of * largest < wanted * (mine + least) + better:
+                continue  # not even if that row had the fewest bits
             best = np.int64(-1)
             for i in range(BATCH_ROWS):
                 best = max(best, 2 * of * shared[i] - wanted * (mine + bits[block, i]) - better)
