@@ -339,6 +339,14 @@ def rehash(old_hashes, old_numbers, hashes, numbers):
 
 
 @njit(nogil=True)
+def _largest(values):
+    largest = np.int64(0)
+    for i in range(BATCH_ROWS):
+        largest = max(largest, values[i])
+    return largest
+
+
+@njit(nogil=True)
 def _count_shared_of_1024(q, block, shared):
     """Count as _count_shared does, for filters of 1,024 bits: written out, a row's sum stays in a register."""
     a, b, c, d, e, f, g, h = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]
@@ -366,10 +374,10 @@ def _count_shared_of_1024(q, block, shared):
 
 @njit(nogil=True)
 def _count_shared(question, block, shared):
-    """Write the set bits that a question shares with each row of a block: question (words,), block (words, rows)."""
+    """Write the set bits that a question shares with each row of a block, and return the most: block (words, rows)."""
     if question.shape[0] == 16:
         _count_shared_of_1024(question, block, shared)
-        return
+        return _largest(shared)
     for i in range(BATCH_ROWS):
         shared[i] = 0
     for word in range(0, question.shape[0], 4):
@@ -381,6 +389,16 @@ def _count_shared(question, block, shared):
                 + _popcount(c & block[word + 2, i])
                 + _popcount(d & block[word + 3, i])
             )
+    return _largest(shared)
+
+
+@njit(nogil=True)
+def _falls_short(shared, bits, mine, factor, wanted, better):
+    """Whether no row of a block has factor x shared >= wanted x (mine + bits) + better."""
+    best = np.int64(-1)
+    for i in range(BATCH_ROWS):
+        best = max(best, factor * shared[i] - wanted * (mine + bits[i]) - better)
+    return best < 0
 
 
 @njit(nogil=True)
@@ -442,16 +460,11 @@ def batch_dice(questions, blocks, bits, numerator, denominator, rows, overlaps, 
             nearest = min(max(mine, least), most)
             if 2 * min(mine, nearest) * of < wanted * (mine + nearest) + better:
                 continue
-            _count_shared(questions[q], blocks[block], shared)
-            largest = np.int64(0)
-            for i in range(BATCH_ROWS):
-                largest = max(largest, shared[i])
-            if 2 * of * largest < wanted * (mine + least) + better:
-                continue  # not even if that row had the fewest bits
-            best = np.int64(-1)
-            for i in range(BATCH_ROWS):
-                best = max(best, 2 * of * shared[i] - wanted * (mine + bits[block, i]) - better)
-            if best < 0:
+            largest = _count_shared(questions[q], blocks[block], shared)
+            # Nobody reaches it if that row had the fewest bits; or with the bits they have.
+            if 2 * of * largest < wanted * (mine + least) + better or _falls_short(
+                shared, bits[block], mine, 2 * of, wanted, better
+            ):
                 continue
             for i in range(BATCH_ROWS):
                 both, total = shared[i], mine + bits[block, i]
