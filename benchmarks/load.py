@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.demo import QUESTION_S
+from benchmarks.member import encoder_of
+from benchmarks.populations import TODAY
+from matching.errors import FieldValueError
 from node.budget import MAX_LIMIT, Budgets
 from node.errors import ConfigError
 from node.files import PRIVATE, write_atomic
@@ -102,7 +105,12 @@ def questions(folder: DemoFolder, plan: DemoPlan, *, without: str | None = None)
     if not clients:
         raise ConfigError(f"{folder.root} has no clients", hint="make the demo again")
     codes = itertools.cycle([code for code in plan.provinces if code != without])
+    encoder = encoder_of(folder.home(plan.provinces[0]))
     for number, client in enumerate(itertools.cycle(clients)):
+        try:
+            encoder.encode(client, TODAY)
+        except FieldValueError:  # a client without a usable name cannot be asked about
+            continue
         request = LocalRequest(client, case_reference=f"LOAD-{number}", timeout_s=QUESTION_S)
         yield next(codes), request.as_line()
 
