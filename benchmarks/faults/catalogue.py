@@ -30,7 +30,7 @@ from benchmarks.faults.postgres import Postgres
 from benchmarks.faults.seams import ANSWERING, ASKING, KEEPING, Orders
 from benchmarks.faults.wire import Trouble
 from benchmarks.faults.world import ASKER, HOME, PROVINCES, THIRD, is_right, now, until
-from node.errors import ConfigError, PeerBusyError, PeerContractError, PeerError
+from node.errors import ConfigError, PeerBusyError, PeerContractError, PeerError, PeerTimeoutError
 from node.files import write_atomic
 from node.findings import ProvinceState
 from node.messages import Answered, Busy, RefusalReason, Refused
@@ -795,7 +795,9 @@ def _flooded(stage: Stage) -> None:
     with stage.asking(3, timeout_s=5.0) as asked:
         ends = caller.ask_all(member, query, headers)
     stage.promise(all(map(is_right, asked)), "a flood cost somebody else an answer")
-    odd = {type(end).__name__ for end in ends if not isinstance(end, Answered | Busy | PeerBusyError)}
+    odd = {
+        type(end).__name__ for end in ends if not isinstance(end, Answered | Busy | PeerBusyError | PeerTimeoutError)
+    }
     stage.promise(not odd, f"a flooder is told {', '.join(sorted(odd))}")
     memory = _memory_mib(world.pid(HOME))
     most = stage.notes.setdefault("memory_mib", memory) + MEMORY_MIB

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,7 @@ def test_four_processes_at_the_budgets_edge_get_exactly_the_budget(url: str) -> 
 
 
 async def test_a_hundred_calls_at_once_at_the_budgets_edge_get_exactly_the_budget(url: str, tmp_path: Path) -> None:
-    """Over mutual TLS, at a node's process; who is told to wait calls again with the same bytes."""
+    """Over mutual TLS, at a node's process; who is told to wait, or has no stream, calls again with the same bytes."""
     federation = Federation(tmp_path)
     asked = federation.node("33", crowd(20, seed=1), database_url=url, budgets=Budgets(peer_per_day=37))
     asker = federation.node("35")
@@ -122,9 +122,10 @@ async def test_a_hundred_calls_at_once_at_the_budgets_edge_get_exactly_the_budge
 
     async def answered(channel: grpc.aio.Channel, data: bytes) -> str:
         while True:
-            response = exchange_pb2.AskResponse.FromString(await call(channel, ASK, data))
-            if (came := response.WhichOneof("outcome")) != "busy":
-                return came or ""
+            with suppress(grpc.aio.AioRpcError):  # a slow machine resets streams beyond its limit: never read, or asked
+                response = exchange_pb2.AskResponse.FromString(await call(channel, ASK, data))
+                if (came := response.WhichOneof("outcome")) != "busy":
+                    return came or ""
             await asyncio.sleep(random.uniform(0, 0.3))
 
     with asked.running():
@@ -132,7 +133,7 @@ async def test_a_hundred_calls_at_once_at_the_budgets_edge_get_exactly_the_budge
             open_one = functools.partial(channel_of, federation, asked, as_node=asker)
             channels = [await stack.enter_async_context(open_one()) for _ in range(10)]
             calls = [answered(channels[number % 10], data) for number, data in enumerate(questions)]
-            came = Counter(await asyncio.gather(*calls))
+            came = Counter(await asyncio.wait_for(asyncio.gather(*calls), timeout=120))
     assert came == {"answered": 37, "refused": 63}
     store = open_store(url)
     assert spent(store, Scope.PEER) == 37

@@ -7,7 +7,7 @@ been the common test values of RFC 6962 and RFC 9162 trees since 2013.
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
@@ -89,6 +89,7 @@ def test_every_size_up_to_forty_agrees_with_pymerkle_and_proves_itself() -> None
             assert is_consistent(old, size, roots[old], roots[size], consistency_proof(old, size, read))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_proof_that_is_not_the_right_one_proves_nothing(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, SIZES))
@@ -114,6 +115,7 @@ def test_a_proof_that_is_not_the_right_one_proves_nothing(data: st.DataObject) -
     assert not is_included(leaf_hash(bytes([old])), old, size, new_root, [*path, other])
 
 
+@settings(deadline=None)
 @given(st.integers(-3, 20), st.integers(-3, 20), st.lists(st.binary(min_size=32, max_size=32), max_size=6))
 def test_no_sizes_and_hashes_make_the_verifiers_fail(old: int, size: int, proof: list[bytes]) -> None:
     assert not is_consistent(old, size, b"o" * 32, b"n" * 32, proof)
