@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
 from matching.question import Client
@@ -32,7 +33,6 @@ from tests.stores import NOW, entry, rows, store, url  # noqa: F401 - fixtures a
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import grpc
 
 LEASE = timedelta(seconds=60)
 SMALL = Budgets(
