@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import polars as pl
 
 from benchmarks.grading import grade
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from matching.weights import MatchModel
 
 REGISTRY_FIELDS: Final = ("name", "sex", "birth_date", "birthplace", "mother_name")
+NAME_FIELDS: Final = ("name", "mother_name")
 REGISTRY_COLUMNS: Final = ("record_id", "province", *REGISTRY_FIELDS)
 QUERY_COLUMNS: Final = ("query_id", *REGISTRY_FIELDS)
 TRUTH_COLUMNS: Final = ("query_id", "record_id", "province")
@@ -203,17 +203,16 @@ def _worst(issues: Counter[str]) -> str:
 
 def record_batch(part: pl.DataFrame) -> RecordBatch:
     """Return rows of registry.csv's columns as an index takes them."""
-    return RecordBatch(
-        part["record_id"].fill_null("").to_list(), {name: column(part[name]) for name in REGISTRY_FIELDS}
-    )
+    columns = {name: column(part[name]) for name in REGISTRY_FIELDS if name not in NAME_FIELDS}
+    names = {name: Column.of_rows(part[name].to_list()) for name in REGISTRY_FIELDS if name in NAME_FIELDS}
+    return RecordBatch(part["record_id"].fill_null("").to_list(), names | columns)
 
 
 def column(values: pl.Series) -> Column:
     """Split a column of strings into its distinct values and per row which one."""
-    frame = values.alias("value").to_frame()
-    distinct = frame.unique(maintain_order=True).drop_nulls().with_row_index("code")
-    codes = frame.join(distinct, on="value", how="left", maintain_order="left")["code"]
-    return Column(distinct["value"].to_list(), codes.cast(pl.Int32).fill_null(-1).to_numpy().astype(np.int32))
+    distinct = values.unique(maintain_order=True).drop_nulls()
+    codes = values.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).fill_null(-1)
+    return Column(distinct.to_list(), codes.to_numpy())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from matching.errors import FieldValueError, SchemaError
-from matching.fields import PartialDate, parse_sex, year_classes
+from matching.fields import parse_sex, unpacked_dates, year_classes
 from matching.kernels import FILTER_WORDS, HALF_BITS
 from matching.names import parse_name, read_titles
 from matching.places import resolve_place
@@ -34,6 +34,7 @@ from matching.question import (
 )
 from matching.rules import NORMALISATION, NameRules, Normalisation
 from matching.schema import TITLE, FieldKind, FieldSpec
+from matching.texts import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,26 @@ if TYPE_CHECKING:
     from matching.phonetics import TokenForms
 
 FILTER_BYTES: Final = FILTER_WORDS * 8
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTokens:
+    """What a registry stores of many tokens, before any key.
+
+    sounds: "" for an initial. calls: what bearers may be called, call_counts: (tokens,) how many of them are whose.
+    weights: (tokens,) uint8.
+    """
+
+    tokens: Texts
+    spellings: Texts
+    sounds: Texts
+    wides: Texts
+    calls: Texts
+    call_counts: NDArray[np.int64]
+    weights: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 def bigrams(form: str) -> set[str]:
@@ -67,6 +88,7 @@ class FilterEncoder:
         self._keys = keys
         self._spelling: dict[str, int] = {}
         self._sound: dict[str, int] = {}
+        self._tables: dict[str, tuple[str, NDArray[np.uint64]]] = {}
 
     def initial(self, letter: str) -> int:
         """Return the filter of a single letter that stands for a token."""
@@ -86,6 +108,59 @@ class FilterEncoder:
         for gram in bigrams(forms.spelling):
             mask |= known.get(gram) or self._spelling_bits(gram)
         return mask
+
+    def many(self, stored: StoredTokens) -> NDArray[np.uint64]:
+        """Return the filters of tokens as a registry stores them, (n, 8): for each what `any` says."""
+        from matching.import_kernels import fill_filters, set_positions  # noqa: PLC0415 - only an import needs them
+
+        out = np.zeros((len(stored), FILTER_WORDS), dtype=np.uint64)
+        whole = np.zeros((len(stored), FILTER_WORDS // 2), dtype=np.uint64)
+        for mark, forms in ((b"=", stored.sounds), (b"~", stored.wides)):
+            count = self._spec.token_positions
+            set_positions(self._keys.digests(self._spec.name, "sound", forms, 4 * count, mark), count, whole)
+        spelling_grams = self._grams("spelling", "", stored.spellings)
+        sound_grams = self._grams("sound", "2", stored.sounds)
+        fill_filters(
+            stored.spellings.data, stored.spellings.ends, stored.sounds.data, stored.sounds.ends, whole, spelling_grams,
+            sound_grams, out,
+        )  # fmt: skip
+        return out
+
+    def _grams(self, purpose: str, mark: str, forms: Texts) -> NDArray[np.uint64]:
+        """Return the bits of every bigram of the characters met so far, by both characters' codes."""
+        from matching.import_kernels import GRAM_CODES, set_positions  # noqa: PLC0415 - only an import needs them
+
+        alphabet, table = self._tables.get(purpose, ("", np.zeros((0, 0, 0), dtype=np.uint64)))
+        met = "".join(map(chr, np.flatnonzero(np.bincount(forms.data, minlength=GRAM_CODES)).tolist()))
+        if not set(met) <= set(alphabet):
+            alphabet = "".join(sorted({"_", *alphabet, *met}))
+            grams = Texts.of([f"{mark}{a}{b}" for a in alphabet for b in alphabet])
+            count = self._spec.gram_positions
+            bits = np.zeros((len(grams), FILTER_WORDS // 2), dtype=np.uint64)
+            set_positions(self._keys.digests(self._spec.name, purpose, grams, 4 * count), count, bits)
+            table = np.zeros((GRAM_CODES, GRAM_CODES, FILTER_WORDS // 2), dtype=np.uint64)
+            codes = np.frombuffer(alphabet.encode("ascii"), dtype=np.uint8)
+            table[np.ix_(codes, codes)] = bits.reshape(len(codes), len(codes), -1)
+            self._tables[purpose] = alphabet, table
+        return table
+
+    def near_many(self, stored: StoredTokens) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Return what `near` says of each of many tokens, one after the other, and how many are whose."""
+        from matching.import_kernels import leave_letters_out  # noqa: PLC0415 - only an import needs it
+
+        lengths = np.diff(stored.tokens.ends)
+        most = np.minimum(lengths, MAX_NEAR - 1) + 1
+        forms = np.empty(int((most * lengths).sum()), dtype=np.uint8)
+        ends = np.zeros(int(most.sum()) + 1, dtype=np.int64)
+        counts = np.zeros(len(stored), dtype=np.int64)
+        made = leave_letters_out(
+            stored.tokens.data, stored.tokens.ends, MIN_NEAR_LETTERS, MAX_NEAR, forms, ends, counts
+        )
+        return self._keys.tokens(self._spec.name, "near", Texts(forms, ends[: made + 1])), counts
+
+    def calls_many(self, stored: StoredTokens) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Return what `calls` says of each of many tokens, one after the other, and how many are whose."""
+        return self._keys.tokens(self._spec.name, "call", stored.calls), stored.call_counts
 
     def near(self, token: str) -> list[int]:
         """Return the keyed tokens of a token's near forms, sorted."""
@@ -163,12 +238,22 @@ def filter_words(masks: Sequence[int]) -> NDArray[np.uint64]:
     return np.frombuffer(joined, dtype="<u8").reshape(len(masks), FILTER_WORDS).astype(np.uint64, copy=False)
 
 
-def date_tokens(keys: FieldKeys, field: str, value: PartialDate) -> tuple[int, int, int]:
-    """Return the keyed tokens of year, month and day; 0 for a part that is not known."""
-    year = keys.token(field, "year", str(value.year))
-    month = keys.token(field, "month", str(value.month)) if value.month else 0
-    day = keys.token(field, "day", str(value.day)) if value.day else 0
-    return year, month, day
+def date_tokens(
+    keys: FieldKeys, field: str, dates: NDArray[np.int32], known: dict[tuple[str, int], int]
+) -> NDArray[np.uint64]:
+    """Return the keyed tokens of year, month and day of dates, given packed, (n, 3); 0 for a part that is not known.
+
+    known: where the tokens of parts are remembered: there are thousands of dates, but few years, months and days.
+    """
+    out = np.zeros((len(dates), 3), dtype=np.uint64)
+    parts = zip(("year", "month", "day"), unpacked_dates(dates), strict=True)
+    for column, (purpose, numbers) in enumerate(parts):
+        distinct, which = np.unique(numbers, return_inverse=True)
+        for part in distinct.tolist():
+            if (purpose, part) not in known:
+                known[purpose, part] = keys.token(field, purpose, str(part)) if part else 0
+        out[:, column] = np.array([known[purpose, part] for part in distinct.tolist()], dtype=np.uint64)[which]
+    return out
 
 
 def place_tokens(keys: FieldKeys, field: str, codes: Sequence[str], purpose: str) -> NDArray[np.uint64]:

@@ -16,23 +16,25 @@ import mmap
 import os
 import shutil
 from array import array
-from collections import defaultdict
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import numpy as np
 
 from matching.at_rest import GenerationSeal, SealedWriter, new_salt, open_sealed, sealed_bytes
-from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code, title_code
+from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
 from matching.errors import FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
-from matching.fields import PartialDate
+from matching.fields import PACKED_DATES, UNREAD, packed_dates, parse_registry_date
+from matching.import_kernels import UNKNOWN, number_tokens
 from matching.kernels import FILTER_WORDS, intern_names, rehash
-from matching.rules import NORMALISATION
+from matching.rules import NORMALISATION, PERSON_NAME
 from matching.schema import TITLE, FieldKind, FieldSpec, LinkageSchema, describe, require_same
+from matching.texts import Texts, with_room
+from matching.vocabulary import MAX_STORED_TOKENS, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -40,16 +42,15 @@ if TYPE_CHECKING:
 
     from matching.at_rest import AtRestKey
     from matching.keys import FieldKeys
-    from matching.names import ParsedName
     from matching.rules import Normalisation
+    from matching.vocabulary import NameBatch
 
 FORMAT: Final = "pulang-index-4"
 MANIFEST: Final = "manifest.json"
-MAX_STORED_TOKENS: Final = 8  # per registered name, aliases included; the kernel's bit set has room for 64
 MAX_RECORD_ID_BYTES: Final = 255
-PERSON_NAME: Final = "id-name"  # where these rules stand first, questions are asked by name
 PLACE_TOKENS: Final = (4, 8, 2)  # keyed tokens kept per place: regencies, related regencies, provinces
 FIRST_SLOTS: Final = 1 << 16
+MAX_SEEN: Final = 1 << 16  # raw values of places and codes that are remembered, and words of places
 SPOT_BYTES: Final = 4096
 SPOTS: Final = 16
 
@@ -72,15 +73,22 @@ _KINDS: Final[dict[str, tuple[str, int | None]]] = {
 
 _WIDTHS: Final = {FieldKind.PLACE: sum(PLACE_TOKENS), FieldKind.DATE: 3, FieldKind.CODE: 1}  # tokens per value
 _CHECKED_ROWS: Final = 1 << 16
-_MISSING_DATE: Final = PartialDate(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of raw strings: its distinct values, and per row which one (int32, -1 = missing)."""
+    """A column of raw strings: its distinct values, and per row which one (int32, -1 = missing).
+
+    Values may be repeated: where most differ, as names do, looking for equal ones is not worth it.
+    """
 
     values: Sequence[str | None]
     codes: NDArray[np.int32]
+
+    @classmethod
+    def of_rows(cls, values: Sequence[str | None]) -> Column:
+        """Return a column with one value per row."""
+        return cls(values, np.arange(len(values), dtype=np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,43 +329,6 @@ class _ValueColumn:
         return self._write("counts", self._counts[: self._values].astype("<i8"))
 
 
-@dataclass(frozen=True, slots=True)
-class _ParsedNames:
-    """A column's distinct names, taken apart.
-
-    tokens: of all names, one after the other. Kept as an object each, the hundred thousand names of a batch would be
-    gone through by the garbage collector again and again. lengths: how many tokens each name has.
-    father, mother: tokens of the parent a name tells, by the name's position. titles: as one code, where there are any.
-    """
-
-    tokens: list[str]
-    lengths: list[int]
-    father: dict[int, tuple[str, ...]]
-    mother: dict[int, tuple[str, ...]]
-    titles: dict[int, str]
-
-
-def _parse_names(parse: Callable[[str], ParsedName], values: Sequence[str | None]) -> _ParsedNames:
-    names = _ParsedNames([], [], {}, {}, {})
-    tokens, lengths = names.tokens, names.lengths
-    for position, value in enumerate(values):
-        if not value:
-            lengths.append(0)
-            continue
-        own, father, mother, aliases, titles = parse(value)
-        if aliases or len(own) > MAX_STORED_TOKENS:
-            own = tuple(dict.fromkeys(chain(own, *aliases)))[:MAX_STORED_TOKENS]
-        tokens.extend(own)
-        lengths.append(len(own))
-        if father:
-            names.father[position] = father[:MAX_STORED_TOKENS]
-        if mother:
-            names.mother[position] = mother[:MAX_STORED_TOKENS]
-        if titles:
-            names.titles[position] = title_code(titles)
-    return names
-
-
 class _Postings:
     """Keyed tokens that lead to the tokens they were made of, in the order of those."""
 
@@ -365,10 +336,10 @@ class _Postings:
         self._forms = array("Q")
         self._counts = array("L")
 
-    def add(self, forms: Sequence[int]) -> None:
-        """Note what leads to the next token."""
-        self._forms.extend(forms)
-        self._counts.append(len(forms))
+    def add(self, forms: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
+        """Note what leads to the next tokens, and how many of these lead to each."""
+        self._forms.frombytes(forms.astype(np.uint64).tobytes())
+        self._counts.frombytes(counts.astype(np.uint64).tobytes())
 
     def sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
         """Return all of them in ascending order, and beside them their tokens' numbers."""
@@ -380,11 +351,14 @@ class _Postings:
 class _NameColumn(_ValueColumn):
     """Names: distinct tokens with their filters, distinct names as sets of token numbers."""
 
-    def __init__(self, spec: FieldSpec, keys: FieldKeys, folder: _Folder, rules: Normalisation) -> None:
+    def __init__(
+        self, spec: FieldSpec, keys: FieldKeys, folder: _Folder, rules: Normalisation, vocabulary: Vocabulary
+    ) -> None:
         super().__init__(spec, folder)
         self._encoder = FilterEncoder(spec, keys, rules)
-        self.rules = self._encoder.rules
-        self._tokens: defaultdict[str, int] = defaultdict(count().__next__)  # numbered as they are first met
+        self.vocabulary = vocabulary
+        self._own = np.zeros(0, dtype=np.uint32)  # by the vocabulary's number of a token
+        self._known = 0
         self._filters = bytearray()
         self._weights = bytearray()
         self._near = _Postings()
@@ -396,17 +370,17 @@ class _NameColumn(_ValueColumn):
         self._offsets.append(np.zeros(2, dtype=np.int64))  # value 0, the missing name, has no tokens
         self._end = 0
 
-    def numbers(self, tokens: Sequence[str], token_counts: Sequence[int]) -> NDArray[np.uint32]:
-        """Return the numbers of a batch's names, given as in _ParsedNames; one without tokens is missing."""
-        known = len(self._tokens)
-        members = np.fromiter(map(self._tokens.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
-        for token in islice(self._tokens, known, None):
-            self._filters += self._encoder.any(token).to_bytes(FILTER_WORDS * 8, "little")
-            self._weights.append(self.rules.weight(token))
-            self._near.add(self._encoder.near(token))
-            self._calls.add(self._encoder.calls(token))
-        lengths = np.array(token_counts, dtype=np.int64)
-        names = len(lengths)
+    def numbers(self, tokens: NDArray[np.uint32], token_counts: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """Return the numbers of a batch's names, given as in NameBatch; one without tokens is missing."""
+        names = len(token_counts)
+        lengths = token_counts.astype(np.int64)
+        members = np.empty(int(lengths.sum()), dtype=np.uint32)
+        fresh_tokens = np.empty(len(members), dtype=np.uint32)
+        self._own = with_room(self._own, len(self.vocabulary), UNKNOWN)
+        met = number_tokens(tokens, token_counts, self._own, self._known, members, fresh_tokens)
+        self._known += met
+        if met:
+            self._encode(fresh_tokens[:met])
         offsets = np.zeros(names + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         self._make_room(names)
@@ -422,6 +396,13 @@ class _NameColumn(_ValueColumn):
             self._end += int(lengths[new].sum())
             self._values += made
         return out
+
+    def _encode(self, tokens: NDArray[np.uint32]) -> None:
+        stored = self.vocabulary.describe(tokens)
+        self._filters += self._encoder.many(stored).astype("<u8").tobytes()
+        self._weights += stored.weights.tobytes()
+        self._near.add(*self._encoder.near_many(stored))
+        self._calls.add(*self._encoder.calls_many(stored))
 
     def _make_room(self, names: int) -> None:
         slots = len(self._hashes)
@@ -461,25 +442,48 @@ class _NameColumn(_ValueColumn):
 class _TableColumn(_ValueColumn):
     """Places, dates and sexes: few distinct values, each a row of keyed tokens (places: and a filter)."""
 
-    def __init__(self, spec: FieldSpec, keys: FieldKeys, folder: _Folder, rules: Normalisation) -> None:
+    def __init__(
+        self, spec: FieldSpec, keys: FieldKeys, folder: _Folder, rules: Normalisation, vocabulary: Vocabulary | None
+    ) -> None:
         super().__init__(spec, folder)
         self._keys = keys
+        self._vocabulary = vocabulary
         self._rules = rules
         self._known: dict[Any, int] = {}
+        self._seen: dict[str, int] = {}  # raw values
+        self._parts: dict[tuple[str, int], int] = {}  # tokens of parts of dates
+        self._by_date = np.full(PACKED_DATES if spec.kind is FieldKind.DATE else 0, UNKNOWN, dtype=np.uint32)
+        self._by_date[:1] = 0
+        self._masks: dict[str, int] = {}  # filters of words of places
+        self._unfiltered: dict[int, list[str]] = {}  # texts of new places, by number
         self._encoder = FilterEncoder(spec, keys, rules) if spec.kind is FieldKind.PLACE else None
         self._filters: list[int] = [0]
         width = {FieldKind.PLACE: sum(PLACE_TOKENS), FieldKind.DATE: 3, FieldKind.CODE: 1}[spec.kind]
         self._rows: list[tuple[int, ...]] = [(0,) * width]
 
-    def number(self, value: str | None) -> int:
-        """Return the number of one raw value. Raises FieldValueError when it cannot be read."""
-        if value is None or not value.strip():
-            return 0
+    def numbers(self, values: Sequence[str | None]) -> tuple[NDArray[np.uint32], dict[int, str]]:
+        """Return the numbers of raw values, 0 for what says nothing; and by position why some could not be read."""
         if self.spec.kind is FieldKind.DATE:
-            return self._date(value)
-        if self.spec.kind is FieldKind.CODE:
-            return self._code(value)
-        return self._place(value)
+            return self._dates(values)
+        numbers = np.zeros(len(values), dtype=np.uint32)
+        unreadable: dict[int, str] = {}
+        for position, value in enumerate(values):
+            if value is None or not value.strip():
+                continue
+            number = self._seen.get(value)
+            if number is None:
+                try:
+                    number = self._code(value) if self.spec.kind is FieldKind.CODE else self._place(value)
+                except FieldValueError as error:
+                    unreadable[position] = error.reason
+                    continue
+                if len(self._seen) == MAX_SEEN:
+                    self._seen.clear()
+                self._seen[value] = number
+            numbers[position] = number
+        if self._unfiltered:
+            self._filter_texts()
+        return numbers, unreadable
 
     def _new(self, key: object, row: tuple[int, ...], mask: int = 0) -> int:
         self._known[key] = number = self._values
@@ -488,12 +492,23 @@ class _TableColumn(_ValueColumn):
         self._values += 1
         return number
 
-    def _date(self, value: str) -> int:
-        parsed = self._rules.registry_date(value)
-        if parsed == _MISSING_DATE:
-            return 0
-        found = self._known.get(parsed)
-        return found if found is not None else self._new(parsed, date_tokens(self._keys, self.spec.name, parsed))
+    def _dates(self, values: Sequence[str | None]) -> tuple[NDArray[np.uint32], dict[int, str]]:
+        read = self._rules.registry_date
+        packed = packed_dates(values) if read is parse_registry_date else np.full(len(values), UNREAD, dtype=np.int32)
+        unreadable: dict[int, str] = {}
+        for position in np.flatnonzero(packed == UNREAD).tolist():
+            value = values[position]
+            try:
+                packed[position] = 0 if value is None or not value.strip() else read(value).packed
+            except FieldValueError as error:
+                unreadable[position] = error.reason
+                packed[position] = 0
+        new, first_met = np.unique(packed[self._by_date[packed] == UNKNOWN], return_index=True)
+        new = new[np.argsort(first_met)]  # in order of appearance, as all values are numbered
+        self._by_date[new] = np.arange(self._values, self._values + len(new), dtype=np.uint32)
+        self._values += len(new)
+        self._rows += map(tuple, date_tokens(self._keys, self.spec.name, new, self._parts).tolist())
+        return self._by_date[packed], unreadable
 
     def _code(self, value: str) -> int:
         parsed = read_code(self.spec, value)
@@ -519,7 +534,25 @@ class _TableColumn(_ValueColumn):
         for (codes, purpose), room in zip(parts, PLACE_TOKENS, strict=True):
             tokens = place_tokens(self._keys, self.spec.name, codes, purpose)[:room].tolist()
             row += tokens + [0] * (room - len(tokens))
-        return self._new(place, tuple(row), self._encoder.text(place.text.split()))
+        number = self._new(place, tuple(row))
+        self._unfiltered[number] = place.text.split()
+        return number
+
+    def _filter_texts(self) -> None:
+        """Encode the texts of places that are new, all their words together."""
+        assert self._encoder is not None
+        assert self._vocabulary is not None
+        words = [word for word in dict.fromkeys(chain(*self._unfiltered.values())) if word not in self._masks]
+        if len(self._masks) + len(words) > MAX_SEEN:
+            self._masks.clear()
+            words = list(dict.fromkeys(chain(*self._unfiltered.values())))
+        tokens = np.array([self._vocabulary.token(word) for word in words], dtype=np.uint32)
+        filters = self._encoder.many(self._vocabulary.describe(tokens)).astype("<u8")
+        self._masks.update(zip(words, (int.from_bytes(row.tobytes(), "little") for row in filters), strict=True))
+        for number, text in self._unfiltered.items():
+            for word in text:
+                self._filters[number] |= self._masks[word]
+        self._unfiltered.clear()
 
     def finish(self) -> dict[str, FileEntry]:
         """Write the table; return the manifest entries."""
@@ -535,6 +568,12 @@ def half_weights(filters: NDArray[np.uint64]) -> NDArray[np.uint16]:
     bits = np.bitwise_count(filters).astype(np.uint16)
     half = FILTER_WORDS // 2
     return np.stack([bits[:, :half].sum(axis=1), bits[:, half:].sum(axis=1)], axis=1).astype("<u2")
+
+
+def _name_rules(schema: LinkageSchema) -> set[str]:
+    """Return the rules for words that a schema's fields follow."""
+    own = {spec.rules for spec in schema.fields if spec.kind is FieldKind.NAME}
+    return own | {PERSON_NAME for spec in schema.fields if spec.kind is FieldKind.PLACE}
 
 
 class IndexBuilder:
@@ -555,8 +594,15 @@ class IndexBuilder:
         self._keys = keys
         self._schema: LinkageSchema = keys.schema
         fields = self._schema.fields
-        self._names = {s.name: _NameColumn(s, keys, folder, rules) for s in fields if s.kind is FieldKind.NAME}
-        self._tables = {s.name: _TableColumn(s, keys, folder, rules) for s in fields if s.kind is not FieldKind.NAME}
+        words = {name: Vocabulary(each) for name, each in rules.names.items() if name in _name_rules(self._schema)}
+        self._names = {
+            s.name: _NameColumn(s, keys, folder, rules, words[s.rules]) for s in fields if s.kind is FieldKind.NAME
+        }
+        self._tables = {
+            s.name: _TableColumn(s, keys, folder, rules, words.get(PERSON_NAME))
+            for s in fields
+            if s.kind is not FieldKind.NAME
+        }
         self._rows = folder.array("rows", "<u4", (len(self._schema.fields),))
         self._ids = folder.array("record_ids.bytes", "u1")
         self._id_offsets = folder.array("record_ids.offsets", "<i8")
@@ -572,7 +618,7 @@ class IndexBuilder:
         size = len(batch.record_ids)
         issues: list[RowIssue] = []
         parsed = {
-            name: _parse_names(names.rules.parse, batch.columns[name].values)
+            name: names.vocabulary.read(batch.columns[name].values)
             for name, names in self._names.items()
             if name in batch.columns
         }
@@ -587,18 +633,21 @@ class IndexBuilder:
             RowIssue(int(row), key, "empty, or nothing is left after normalising", rejected=True)
             for row in np.flatnonzero(~keep)
         ]
-        ids = [record_id.encode() for record_id in batch.record_ids]
-        for row, record_id in enumerate(ids):
-            if not 0 < len(record_id) <= MAX_RECORD_ID_BYTES:
-                reason = "empty" if not record_id else f"longer than {MAX_RECORD_ID_BYTES} bytes"
-                if keep[row]:
-                    issues.append(RowIssue(row, "record_id", reason, rejected=True))
-                keep[row] = False
-        self._append([ids[row] for row in np.flatnonzero(keep)], {n: v[keep] for n, v in numbers.items()})
+        ids = Texts.encoded(batch.record_ids)
+        lengths = np.diff(ids.ends)
+        for row in np.flatnonzero((lengths == 0) | (lengths > MAX_RECORD_ID_BYTES)).tolist():
+            reason = "empty" if not lengths[row] else f"longer than {MAX_RECORD_ID_BYTES} bytes"
+            if keep[row]:
+                issues.append(RowIssue(row, "record_id", reason, rejected=True))
+            keep[row] = False
+        if not keep.all():
+            ids = ids.take(np.flatnonzero(keep))
+            numbers = {name: column[keep] for name, column in numbers.items()}
+        self._append(ids, numbers)
         return tuple(sorted(issues, key=lambda issue: issue.row))
 
     def _findable(
-        self, batch: RecordBatch, parsed: dict[str, _ParsedNames], numbers: dict[str, NDArray[np.uint32]]
+        self, batch: RecordBatch, parsed: dict[str, NameBatch], numbers: dict[str, NDArray[np.uint32]]
     ) -> tuple[NDArray[np.bool_], str]:
         """Return which rows a question could find, and what the others lack."""
         first = self._schema.fields[0]
@@ -607,15 +656,14 @@ class IndexBuilder:
         # "By. Ny. X" is a newborn without a name of its own: kept, to be found by its mother's.
         return (numbers[first.name] != 0) | self._names_mother(batch, parsed), first.name
 
-    def _append(self, ids: list[bytes], numbers: dict[str, NDArray[np.uint32]]) -> None:
+    def _append(self, ids: Texts, numbers: dict[str, NDArray[np.uint32]]) -> None:
         for name, column in (*self._names.items(), *self._tables.items()):
             column.count(numbers[name])
         self._rows.append(np.stack([numbers[spec.name] for spec in self._schema.fields], axis=1))
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        self._id_offsets.append(self._ids.rows + np.cumsum(lengths))
-        self._ids.append(np.frombuffer(b"".join(ids), dtype=np.uint8))
+        self._id_offsets.append(self._ids.rows + ids.ends[1:])
+        self._ids.append(ids.data)
 
-    def _name_numbers(self, field: str, batch: RecordBatch, parsed: dict[str, _ParsedNames]) -> NDArray[np.uint32]:
+    def _name_numbers(self, field: str, batch: RecordBatch, parsed: dict[str, NameBatch]) -> NDArray[np.uint32]:
         own = parsed.get(field)
         size = len(batch.record_ids)
         numbers = np.zeros(size, dtype=np.uint32)
@@ -628,21 +676,29 @@ class IndexBuilder:
             told = parsed[first].mother if field == "mother_name" else parsed[first].father
             if told:
                 implied = np.zeros(len(parsed[first].lengths), dtype=np.uint32)
-                implied[list(told)] = column.numbers(list(chain(*told.values())), [len(one) for one in told.values()])
+                implied[list(told)] = column.numbers(*column.vocabulary.matrix(told.values()))
                 numbers = np.where(numbers == 0, _gather(implied, batch.columns[first].codes), numbers)
         return numbers
 
-    def _titles(self, batch: RecordBatch, parsed: dict[str, _ParsedNames]) -> Column | None:
+    def _titles(self, batch: RecordBatch, parsed: dict[str, NameBatch]) -> Column | None:
         """Return the titles that stand before the names, when they have no column of their own."""
         first = self._schema.fields[0].name
         if first not in parsed:
             return None
+        names, codes = parsed[first], self._names[first].vocabulary.title_codes
+        of_name = np.where(names.lengths > 0, names.titles, len(codes))
+        # In order of appearance, as all values are numbered.
+        first_met = np.full(len(codes) + 1, len(of_name), dtype=np.int64)
+        first_met[of_name[::-1]] = np.arange(len(of_name))[::-1]
+        order = np.argsort(first_met)[: np.count_nonzero(first_met < len(of_name))]
+        place = np.empty(len(first_met), dtype=np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        values = [*codes, None]
         return Column(
-            [parsed[first].titles.get(i, "-") if tokens else None for i, tokens in enumerate(parsed[first].lengths)],
-            batch.columns[first].codes,
+            [values[number] for number in order.tolist()], _gather_codes(place[of_name], batch.columns[first].codes)
         )
 
-    def _names_mother(self, batch: RecordBatch, parsed: dict[str, _ParsedNames]) -> NDArray[np.bool_]:
+    def _names_mother(self, batch: RecordBatch, parsed: dict[str, NameBatch]) -> NDArray[np.bool_]:
         first = self._schema.fields[0].name
         if first not in parsed:
             return np.zeros(len(batch.record_ids), dtype=np.bool_)
@@ -656,13 +712,7 @@ class IndexBuilder:
     ) -> NDArray[np.uint32]:
         if column is None:
             return np.zeros(size, dtype=np.uint32)
-        numbers = np.zeros(len(column.values), dtype=np.uint32)
-        unreadable: dict[int, str] = {}
-        for code, value in enumerate(column.values):
-            try:
-                numbers[code] = table.number(value)
-            except FieldValueError as error:
-                unreadable[code] = error.reason
+        numbers, unreadable = table.numbers(column.values)
         if unreadable:
             rows = np.flatnonzero(np.isin(column.codes, list(unreadable)))
             issues += [
@@ -717,6 +767,11 @@ def _gather(numbers: NDArray[np.uint32], codes: NDArray[np.int32]) -> NDArray[np
     """Spread the numbers of distinct values over rows; -1 is missing."""
     out = np.append(numbers, np.uint32(0))[codes]
     return np.asarray(out, dtype=np.uint32)
+
+
+def _gather_codes(codes: NDArray[np.int32], of_rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Spread codes of distinct values over rows; -1 stays missing."""
+    return np.asarray(np.append(codes, np.int32(-1))[of_rows], dtype=np.int32)
 
 
 class EncodedIndex:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from struct import unpack
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -15,6 +16,10 @@ from matching.schema import FieldKind, LinkageSchema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from matching.texts import Texts
 
 SECRET_BYTES: Final = 32
 MIN_DISTINCT_BYTES: Final = 16  # 32 random bytes hold fewer than this many distinct values once in 10^13
@@ -103,3 +108,31 @@ class FieldKeys:
             value.encode(), digest_size=4 * count, key=self.by_purpose[field_name, purpose]
         ).digest()
         return tuple([number % bits for number in unpack(f"<{count}I", digest)])
+
+    def tokens(self, field_name: str, purpose: str, values: Texts) -> NDArray[np.uint64]:
+        """Return `token` of many values."""
+        found = self.digests(field_name, purpose, values, 8)[:, 0]
+        return np.maximum(found, np.uint64(1))
+
+    def digests(
+        self, field_name: str, purpose: str, values: Texts, digest_bytes: int, prefix: bytes = b""
+    ) -> NDArray[np.uint64]:
+        """Return keyed BLAKE2b of many values, each after `prefix` (a byte or none): (n, words), words little-endian.
+
+        Bytes of the last word beyond the digest are of no meaning.
+        """
+        from matching.import_kernels import HASH_BLOCK, begin_digests, digests  # noqa: PLC0415 - only an import needs them
+
+        key = self.by_purpose[field_name, purpose]
+        out = np.zeros((len(values), -(-digest_bytes // 8)), dtype=np.uint64)
+        if not len(values):
+            return out
+        begun = np.zeros(8, dtype=np.uint64)
+        begin_digests(np.frombuffer(key, dtype=np.uint8), digest_bytes, begun)
+        lengths = np.diff(values.ends) + len(prefix)
+        fits = (lengths > 0) & (lengths <= HASH_BLOCK)
+        digests(begun, prefix[0] if prefix else 0, values.data, values.ends, out)
+        for i in np.flatnonzero(~fits).tolist():
+            whole = hashlib.blake2b(prefix + values.at(i), digest_size=digest_bytes, key=key).digest()
+            out[i] = np.frombuffer(whole.ljust(8 * out.shape[1], b"\0"), dtype="<u8")
+        return out

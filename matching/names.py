@@ -15,10 +15,13 @@ import unicodedata
 from functools import cache, lru_cache
 from itertools import pairwise, repeat
 from string import ascii_lowercase
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matching.phonetics import spelling_and_sound
 from matching.tables import read_table, sound_counts, token_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_NAME_CHARACTERS = 160  # the law allows 60 since 2022; longer text is cut, whoever sends it
 MAX_TOKENS = 12
@@ -56,6 +59,8 @@ NAME_PARTS = (
     "muhammad",
 )
 _NOTHING: frozenset[str] = frozenset()
+_PAIRS_APART = frozenset({"pairs"})  # half of "compounds": split words, but join no pair of tokens
+_JOINING = _PAIRS_APART | {"compounds"}
 
 
 def parse_name(raw: str, *, without: frozenset[str] = _NOTHING) -> ParsedName:
@@ -66,10 +71,7 @@ def parse_name(raw: str, *, without: frozenset[str] = _NOTHING) -> ParsedName:
     if without:
         return _parse(raw[:MAX_NAME_CHARACTERS], without)
     words = raw.lower().split() if len(raw) <= MAX_NAME_CHARACTERS else []
-    # Most names are made of plain tokens only: they are recognised whole, for the import's sake.
-    if words and len(words) <= MAX_TOKENS and _plain_tokens().issuperset(words):
-        return ParsedName(tuple(_join_pairs(words)))
-    # Most others hold a rare or a misspelt word, but none that depends on where it stands.
+    # Most names hold no word that depends on where it stands.
     if raw.isascii() and "".join(words).isalpha() and _words_in_context().isdisjoint(words):
         tokens = [token for word in words for token in expand_word(word)]
         return ParsedName(tuple(_join_pairs(tokens)[:MAX_TOKENS]))
@@ -294,6 +296,7 @@ def _cut_patronym(words: list[str]) -> tuple[list[str], list[str]]:
 # --- Rules 4 and 5: abbreviations, compounds, Muhammad --------------------------------------------------------------
 
 _MUHAMMAD = re.compile(r"m[ou](?:hh?|c?kh?|ch)a?m{1,3}[ae]?[dt]{1,2}|m[ou]am{1,2}[ae]d")
+_MUHAMMAD_STARTS = ("mo", "mu")
 _SITI = re.compile("siti(.{4,})")
 _NUR = re.compile("n(?:u|oe|oo|o)r(?:(ul)(?=.{4}))?(.{4,})")
 _ABDUL = re.compile("abd(?:u|oe|oo|o(?![eo]))(?!ll?[ao]h?$)(.{4,})")  # Abdullah is a name of its own
@@ -339,7 +342,7 @@ def _to_tokens(words: list[str], without: frozenset[str], *, balinese: bool) -> 
         elif bare == "st" and last and i:
             continue  # at the end an engineer's degree, before a name Siti
         tokens.extend(_expand(bare, without) if without else expand_word(bare))
-    return tuple((tokens if "compounds" in without else _join_pairs(tokens))[:MAX_TOKENS])
+    return tuple((_join_pairs(tokens) if _JOINING.isdisjoint(without) else tokens)[:MAX_TOKENS])
 
 
 def _written_out(word: str, bare: str, *, balinese: bool) -> tuple[str, ...] | None:
@@ -381,7 +384,7 @@ def _expand(word: str, without: frozenset[str]) -> tuple[str, ...]:
     full = None if "abbreviations" in without else _abbreviations("any").get(word)
     if full is not None:
         return full
-    if word.startswith("m") and "muhammad" not in without and _MUHAMMAD.fullmatch(word):
+    if word.startswith(_MUHAMMAD_STARTS) and "muhammad" not in without and _MUHAMMAD.fullmatch(word):
         return ("muhammad",)
     halves = None if "compounds" in without else _split_compound(word) or _compounds().apart.get(word)
     if halves is None and "run_together" not in without:
@@ -452,6 +455,7 @@ def _compounds() -> _Compounds:
     return table
 
 
+MIN_HALF = 3  # letters of a name that was written together with another
 _MIN_RUN = 300  # both halves of a word nobody bears must be this common, a half of three letters ten times as much
 # Endings rather than names: what they close is one name, however rare.
 _ENDINGS = frozenset(
@@ -465,18 +469,19 @@ _ENDINGS = frozenset(
 
 def _split_run_together(word: str) -> tuple[str, ...] | None:
     """Split "Budisantoso": a word that is nobody's name, nor sounds like one, yet is two common names in a row."""
-    if len(word) < 7 or word in token_counts() or spelling_and_sound(word)[1] in sound_counts():
+    if len(word) < 7 or word in token_counts():
         return None
     common = _common_tokens()
     best, halves = 0, None
-    for cut in range(3, len(word) - 3):
+    for cut in range(MIN_HALF, len(word) - MIN_HALF):
         first, second = word[:cut], word[cut:]
         if second not in common or first not in common or second in _ENDINGS:
             continue
         n_both = common[first] * common[second]
-        if n_both > best and (cut > 3 or common[first] >= 10 * _MIN_RUN):
+        if n_both > best and (cut > MIN_HALF or common[first] >= 10 * _MIN_RUN):
             best, halves = n_both, (first, second)
-    return halves
+    # What it sounds like is looked at last, for few words are two names in a row.
+    return None if halves is not None and spelling_and_sound(word)[1] in sound_counts() else halves
 
 
 @cache
@@ -493,12 +498,106 @@ def _words_in_context() -> frozenset[str]:
     return frozenset(special | set(ascii_lowercase))
 
 
+# --- Names by the million -------------------------------------------------------------------------------------------
+
+# An import takes every word apart once, by `expand_ordinary`, and every `Outline` once. What it makes of a
+# name is what `parse_name` would say: these are the rules above, asked about pieces.
+
+JOINED_WORD = ""  # in a frame
+
+
+class Outline(NamedTuple):
+    """How a name reads, whatever its ordinary words are.
+
+    tokens: of the person, pairs not yet joined; a number stands for what the word of that place expands to, together
+    with the article before it where that belongs to it.
+    """
+
+    tokens: tuple[int | str, ...]
+    titles: tuple[str, ...]
+
+
+def expand_ordinary(words: Iterable[str]) -> Iterator[tuple[str, ...] | None]:
+    """Yield for each word what it stands for in every name, whatever stands beside it; None for one that is looked at.
+
+    Words: letters in lower case, and perhaps a dot after them. An article before an ordinary word may belong to it.
+    """
+    matter = _words_that_matter()
+    for word in words:
+        yield None if word in matter or not word.isalpha() else _expand(word, _NOTHING)
+
+
+class Signs(NamedTuple):
+    """What a word of letters must show to be anything but ordinary and itself.
+
+    It is one of `words`, or has one of `beginnings`, or is two of `halves` in a row.
+    """
+
+    words: frozenset[str]
+    beginnings: tuple[str, ...]
+    halves: frozenset[str]
+
+
+def signs() -> Signs:
+    """Return the signs without which `expand_ordinary` says of a word that it stands for itself."""
+    words = _words_that_matter() | set(_abbreviations("any")) | set(_compounds().apart)
+    return Signs(frozenset(words), (*_COMPOUND_STARTS, *_MUHAMMAD_STARTS), frozenset(_common_tokens()))
+
+
 @cache
-def _plain_tokens() -> frozenset[str]:
-    """Tokens that mean only themselves wherever they stand."""
-    special = _words_in_context()
-    return frozenset(
-        token
-        for token in token_counts()
-        if len(token) > 2 and token not in special and token.isalpha() and expand_word(token) == (token,)
-    )
+def _words_that_matter() -> frozenset[str]:
+    """Words in context, and those that become one beside a dot or a Balinese name."""
+    pieces = {form[i:j] for form in _degrees() for i in range(len(form)) for j in range(i + 1, len(form) + 1)}
+    return _words_in_context() | pieces | set(_abbreviations("bali")) | set(_abbreviations("dotted"))
+
+
+def is_article(word: str) -> bool:
+    """Whether a word may belong to the one after it."""
+    return word in _ARTICLES
+
+
+def join_article(article: str, word: str) -> str | None:
+    """Return the one word that an article and an ordinary word are; None if they are two."""
+    return article + word if _joins(article, word) else None
+
+
+_STAND_INS = tuple(f"qxq{letter}q" for letter in ascii_lowercase[:MAX_TOKENS])  # nobody's name, and never taken apart
+
+
+def outline(frame: Sequence[str | None]) -> Outline | None:
+    """Read a name of at most MAX_TOKENS words, in lower case, of which the ordinary ones are left out.
+
+    They are None, or JOINED_WORD where `join_article` joins them to the word before. Returns None if they matter after
+    all, or if the name tells more than the person's own.
+    """
+    articles = [place for place, word in enumerate(frame[:-1]) if word and word.rstrip(".") in _ARTICLES]
+    if any(frame[place + 1] and not all(frame[place + 2 :]) for place in articles):
+        return None  # what stands between an article and a word may fall out, and they meet
+    words: list[str] = []
+    places: dict[str, int] = {}
+    for place, word in enumerate(frame):
+        if word:
+            words.append(word)
+            continue
+        stand_in = _STAND_INS[place]
+        if place - 1 in articles:
+            article = words[-1]
+            if article.endswith("."):
+                return None
+            stand_in = stand_in if word is None else article[1] + stand_in
+            if _joins(article, stand_in) != (word is not None):
+                return None
+        words.append(stand_in)
+        places[stand_in if word is None else words[-2] + stand_in] = place
+    text = " ".join(words)
+    if len(text) > MAX_NAME_CHARACTERS:
+        return None
+    parsed = parse_name(text, without=_PAIRS_APART)
+    if parsed.father or parsed.mother or parsed.aliases or len(parsed.tokens) >= MAX_TOKENS:
+        return None
+    return Outline(tuple(places.get(token, token) for token in parsed.tokens), parsed.titles)
+
+
+def joined_pairs() -> Mapping[tuple[str, str], str]:
+    """Return the pairs of tokens that are one token where they follow each other, from left to right."""
+    return _compounds().together

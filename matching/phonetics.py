@@ -6,13 +6,15 @@ Rules 6 to 10 of docs/matching.md. Every rule has a name, so that a benchmark ca
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from matching.rewriting import CompiledRules, Rewrite, Step, compile_rules, replace, replace_letters, undouble
 from matching.tables import sound_counts, token_counts
+from matching.texts import Texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Rule = Callable[[str], str]
 
@@ -38,20 +40,6 @@ class TokenForms(NamedTuple):
     sound: str
     alternates: tuple[str, ...]
     skeleton: str
-
-
-def _replace(pattern: str, repl: str, group: str, *more: str) -> Rule:
-    """Return a regular expression as a rule. All that it matches holds one of the groups: they are quicker to find."""
-    sub = re.compile(pattern).sub
-    groups = (group, *more)
-
-    def rule(text: str) -> str:
-        for letters in groups:
-            if letters in text:
-                return sub(repl, text)
-        return text
-
-    return rule
 
 
 # --- Rule 6: the spelling reforms of 1947 and 1972 ------------------------------------------------------------------
@@ -96,52 +84,38 @@ def _read_j(text: str, *, old: bool) -> str:
 
 # --- Rule 7: other spelling habits ----------------------------------------------------------------------------------
 
-_DOUBLED = re.compile(r"(.)\1+")
-
-
-def _undouble(text: str) -> str:
-    return _DOUBLED.sub(r"\1", text) if _DOUBLED.search(text) else text
-
+_undouble = undouble()
 
 SPELLING_RULES: tuple[tuple[str, Rule], ...] = (
     ("reforms", _modernise),
-    ("foreign_letters", lambda text: text.replace("ck", "k").replace("ph", "f").replace("x", "ks").replace("q", "k")),
-    ("christian_chr", _replace("^chr", "kr", "chr")),
-    ("ch_is_kh", lambda text: text.replace("ch", "kh")),
-    ("c_before_consonant", _replace(r"c(?=[bdfgklmnprstvwz]|$)", "k", "c")),
-    ("long_vowels", _replace("oo(?=.)", "u", "oo")),
-    ("long_e", lambda text: text.replace("ee", "i")),
-    ("dutch_ie", _replace(r"ie(?=$|[bcdfghjknprstvz])|(?<=^[a-z])ie(?=m$)", "i", "ie")),
-    ("y_as_vowel", _replace(r"(?<=[^aeious])y(?=[^aeiou]|$)|(?<=^s)y(?=[^aeiou])|(?<=s)y$", "i", "y")),
+    ("foreign_letters", replace_letters(("ck", "k"), ("ph", "f"), ("x", "ks"), ("q", "k"))),
+    ("christian_chr", replace("^chr", "kr", "chr")),
+    ("ch_is_kh", replace_letters(("ch", "kh"))),
+    ("c_before_consonant", replace(r"c(?=[bdfgklmnprstvwz]|$)", "k", "c")),
+    ("long_vowels", replace("oo(?=.)", "u", "oo")),
+    ("long_e", replace_letters(("ee", "i"))),
+    ("dutch_ie", replace(r"ie(?=$|[bcdfghjknprstvz])|(?<=^[a-z])ie(?=m$)", "i", "ie")),
+    ("y_as_vowel", replace(r"(?<=[^aeious])y(?=[^aeiou]|$)|(?<=^s)y(?=[^aeiou])|(?<=s)y$", "i", "y")),
     ("doubled_letters", _undouble),
 )
 
 # --- Rule 8: what is heard ------------------------------------------------------------------------------------------
 
-_FINAL_STOP = {"d": "t", "b": "p", "g": "k"}
-
-
-def _devoice_final(text: str) -> str:
-    if text[-1:] in _FINAL_STOP and not text.endswith("ng"):
-        return text[:-1] + _FINAL_STOP[text[-1]]
-    return text
-
-
 SOUND_RULES: tuple[tuple[str, Rule], ...] = (
-    ("kh_is_h", lambda text: text.replace("tkh", "th").replace("kh", "h")),
-    ("sibilants", _replace(r"s[yh]|ts", "s", "sy", "sh", "ts")),
-    ("z_is_s", _replace(r"d?zh?", "s", "z")),
-    ("aspirates", _replace(r"(?<=[bdgjtvw])h", "", "h")),
-    ("initial_rh", _replace(r"^rh", "r", "rh")),
-    ("labials", lambda text: text.replace("f", "p").replace("v", "p")),
-    ("schwa", _replace(r"(?<=[a-z]{2}[dt])er(?=[aio]$)", "r", "er")),
-    ("glide_before_i", _replace(r"(?<=[aou])y(?=i)", "", "yi")),
-    ("glide_y", _replace(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])", "i", "y")),
-    ("glide_w", _replace(rf"uw(?=[aeio])|(?<={CONSONANT})w(?=[aeio])", "u", "w")),
-    ("diphthong_e", _replace(r"a[ie]|ei|oi|[ae]y(?![aeiou])", "e", "ai", "ae", "ei", "oi", "ay", "ey")),
-    ("diphthong_o", _replace(r"a[uo]|ou|[ao]w(?![aeiou])", "o", "au", "ao", "ou", "aw", "ow")),
-    ("final_h", lambda text: text[:-1] if len(text) > 2 and text[-1] == "h" else text),
-    ("final_stop", _devoice_final),
+    ("kh_is_h", replace_letters(("tkh", "th"), ("kh", "h"))),
+    ("sibilants", replace(r"s[yh]|ts", "s", "sy", "sh", "ts")),
+    ("z_is_s", replace(r"d?zh?", "s", "z")),
+    ("aspirates", replace(r"(?<=[bdgjtvw])h", "", "h")),
+    ("initial_rh", replace(r"^rh", "r", "rh")),
+    ("labials", replace_letters(("f", "p"), ("v", "p"))),
+    ("schwa", replace(r"(?<=[a-z]{2}[dt])er(?=[aio]$)", "r", "er")),
+    ("glide_before_i", replace(r"(?<=[aou])y(?=i)", "", "yi")),
+    ("glide_y", replace(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])", "i", "y")),
+    ("glide_w", replace(rf"uw(?=[aeio])|(?<={CONSONANT})w(?=[aeio])", "u", "w")),
+    ("diphthong_e", replace(r"a[ie]|ei|oi|[ae]y(?![aeiou])", "e", "ai", "ae", "ei", "oi", "ay", "ey")),
+    ("diphthong_o", replace(r"a[uo]|ou|[ao]w(?![aeiou])", "o", "au", "ao", "ou", "aw", "ow")),
+    ("final_h", replace("(?<=..)h$", "", "h")),
+    ("final_stop", Rewrite(Step("d$", "t", ("d",)), Step("b$", "p", ("b",)), Step("(?<!n)g$", "k", ("g",)))),
     ("doubled_sounds", _undouble),
 )
 
@@ -191,13 +165,13 @@ _SOFT_C = re.compile("c(?=[ei])")
 
 # (name, letters that must be there, how else they may be read)
 READINGS: tuple[tuple[str, str, Rule], ...] = (
-    ("z_as_j", "z", _replace("d?zh?", "j", "z")),
+    ("z_as_j", "z", replace("d?zh?", "j", "z")),
     ("kh_as_k", "kh", lambda text: text.replace("kh", "k")),
-    ("j_as_y", "j", _replace("(?<!n)j", "y", "j")),
+    ("j_as_y", "j", replace("(?<!n)j", "y", "j")),
     ("c_as_k", "c", lambda text: _SOFT_C.sub("s", text).replace("c", "k")),
     ("dl_as_d", "dl", lambda text: text.replace("dl", "d")),
-    ("glottal_k", "k", _replace("(?<=^[jmnrs][ai])k(?=[rmdfy])|(?<=^mu)k(?=m)", "", "k")),
-    ("ain_as_ng", "ng", _replace("^ng(?=[aeiou])", "", "ng")),
+    ("glottal_k", "k", replace("(?<=^[jmnrs][ai])k(?=[rmdfy])|(?<=^mu)k(?=m)", "", "k")),
+    ("ain_as_ng", "ng", replace("^ng(?=[aeiou])", "", "ng")),
 )
 
 _RULE_9 = frozenset({"alternates", "vowel_shifts", *(name for name, _, _ in READINGS)})
@@ -229,8 +203,16 @@ def _vowel_shifts(sound: str) -> list[str]:
     return [sound.replace("o", "a"), sound[:-1].replace("e", "i") + sound[-1], *arabic_u]
 
 
-_ARABIC_Z = re.compile("^s(?=en[au]|ak[ai]|ah[ri]|ul[kph])")  # Zainal, Zakaria, Zahra, Zulkifli: also said with j
-_GLIDE = re.compile(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])")
+WIDE_RULES: tuple[Rewrite, ...] = (
+    replace_letters(("j", "y")),
+    # Zainal, Zakaria, Zahra, Zulkifli: also said with j
+    replace("^s(?=en[au]|ak[ai]|ah[ri]|ul[kph])", "y", "s"),
+    replace("^o", "u", "o"),
+    replace(rf"iy(?=[aeiou])|(?<={CONSONANT})y(?=[aeiou])", "i", "y"),
+    # Joko as Jaka and Eko as Eka, but not Toni: in a short sound only a final o was once an a
+    Rewrite(Step("o(?=[a-z]?[a-z]?[a-z]?o$)|o$", "a", ("o",)), most=MIN_VOWEL_SHIFT - 1),
+    Rewrite(Step("e(?=.)", "i", ("e",)), Step("o", "a", ()), least=MIN_VOWEL_SHIFT),
+)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -246,21 +228,56 @@ def wide_sound(sound: str) -> str:
 
 def widen(sound: str) -> str:
     """Return the wide form of a sound as the letters alone give it."""
-    text = sound.replace("j", "y")
-    if text.startswith("s"):
-        text = _ARABIC_Z.sub("y", text)
-    elif text.startswith("o"):
-        text = "u" + text[1:]
-    if "y" in text:
-        text = _GLIDE.sub("i", text)
-    if len(text) < MIN_VOWEL_SHIFT:
-        return _short_o_to_a(text)
-    return (text[:-1].replace("e", "i") + text[-1:]).replace("o", "a")
+    for rule in WIDE_RULES:
+        sound = rule(sound)
+    return sound
 
 
 def _short_o_to_a(sound: str) -> str:
     """Return Joko as Jaka and Eko as Eka, but leave Toni: in a short sound only a final o was once an a."""
     return sound.replace("o", "a") if sound.endswith("o") else sound
+
+
+# --- Many tokens at once --------------------------------------------------------------------------------------------
+
+
+class StoredForms(NamedTuple):
+    """Forms of many tokens, one after the other, and their sounds once more as strings."""
+
+    spellings: Texts
+    sounds: Texts
+    wides: Texts
+    heard: list[str]
+
+
+@cache
+def _compiled() -> tuple[CompiledRules, CompiledRules, CompiledRules]:
+    spelling = [rule for _, rule in SPELLING_RULES if isinstance(rule, Rewrite)]
+    sound = [rule for _, rule in SOUND_RULES if isinstance(rule, Rewrite)]
+    return compile_rules(spelling), compile_rules(sound), compile_rules(WIDE_RULES)
+
+
+def stored_forms(tokens: Sequence[str]) -> StoredForms:
+    """Return spelling, sound and wide sound of many tokens: what the functions for one token say, compiled."""
+    to_spelling, to_sound, to_wide = _compiled()
+    # The first rule, `reforms`, changes no word without one of these.
+    modern = [_modernise(token) if "j" in token or "oe" in token else token for token in tokens]
+    spellings = to_spelling(Texts.of(modern))
+    sounds = to_sound(spellings)
+    wides, heard = to_wide(sounds), sounds.strings()
+    apart = _apart_sounds()
+    exceptions = [place for place, sound in enumerate(heard) if sound in apart]
+    if exceptions:
+        wide = wides.strings()
+        for place in exceptions:
+            wide[place] = wide_sound(heard[place])
+        wides = Texts.of(wide)
+    return StoredForms(spellings, sounds, wides, heard)
+
+
+@cache
+def _apart_sounds() -> frozenset[str]:
+    return frozenset(sound for sound, counts in sound_counts().items() if counts.apart)
 
 
 # --- Rule 10: the skeleton ------------------------------------------------------------------------------------------

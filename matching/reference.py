@@ -6,10 +6,14 @@ import math
 import re
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matching.names import expand_word
 from matching.phonetics import spelling_and_sound, widen
 from matching.tables import SoundCount, read_table, sound_counts, token_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 REFERENCE_PERSONS = 1_011_222  # names behind name_tokens.tsv: 970,259 + 27,827 + 13,136
 MAX_WEIGHT = 255  # quarter bits; what a byte of an index holds
@@ -78,8 +82,19 @@ def token_weight(token: str) -> int:
     The sound and not the spelling is counted, for it is sounds that agree. An unseen token is worth a little more
     than the rarest one seen.
     """
+    return sound_weight(spelling_and_sound(token)[1])
+
+
+def sound_weight(sound: str) -> int:
+    """Return the rarity of the tokens of a sound; see `token_weight`."""
     weights, unseen = _weights()
-    return weights.get(spelling_and_sound(token)[1], unseen)
+    return weights.get(sound, unseen)
+
+
+def sound_weights(sounds: Iterable[str]) -> bytes:
+    """Return the rarities of the tokens of many sounds."""
+    weights, unseen = _weights()
+    return bytes([weights.get(sound, unseen) for sound in sounds])
 
 
 @cache
@@ -106,7 +121,10 @@ def _nicknames() -> dict[str, tuple[str, ...]]:
 
 
 # The last two syllables, as Javanese call each other: Sutinah is Tinah, Rahmawati is Wati.
-_LAST_SYLLABLES = re.compile(r"(?:ng|ny|[^aeiou])[aeiou](?:ng|ny|[^aeiou]{1,2})[aeiou](?:ng|[^aeiou])?$")
+_CONSONANT = "[b-df-hj-np-tv-z]"
+_LAST_SYLLABLES = re.compile(
+    f"(?:ng|ny|{_CONSONANT})[aeiou](?:ng|ny|{_CONSONANT}{{1,2}})[aeiou](?:ng|{_CONSONANT})?$", re.MULTILINE
+)
 MIN_CALL_LETTERS = 4
 
 
@@ -125,6 +143,28 @@ def call_forms(token: str) -> set[str]:
     if tail is not None and MIN_CALL_LETTERS <= len(tail.group()) < len(token):
         forms.add(tail.group())
     return forms
+
+
+def call_forms_of(tokens: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return `call_forms` of many tokens, one after the other, and how many are whose."""
+    forms = dict.fromkeys((place for place, token in enumerate(tokens) if token in _called()), _NO_FORMS)
+    line, stop = 0, len(tokens[0]) if tokens else 0  # where the token's line ends
+    for tail in _LAST_SYLLABLES.finditer("\n".join(tokens)):
+        while tail.end() > stop:
+            line += 1
+            stop += 1 + len(tokens[line])
+        if line not in forms and MIN_CALL_LETTERS <= len(tail[0]) < len(tokens[line]):
+            forms[line] = (tail[0],)
+    counts = [0] * len(tokens)
+    called: list[str] = []
+    for place in sorted(forms):
+        own = forms[place] or call_forms(tokens[place])
+        called += own
+        counts[place] = len(own)
+    return called, counts
+
+
+_NO_FORMS: tuple[str, ...] = ()
 
 
 def nicknames(token: str) -> tuple[str, ...]:

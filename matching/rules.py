@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FLAT_WEIGHT: Final = 40  # 10 bits: where no reference says how rare a token is, all are alike
 MAX_TEXT: Final = 160
+PERSON_NAME: Final = "id-name"  # where these rules stand first, questions are asked by name
 
 _LETTERS = re.compile("[a-z]+")
 _LETTERS_DIGITS = re.compile("[a-z0-9]+")
@@ -78,7 +79,7 @@ def _flat(token: str) -> int:  # noqa: ARG001 - no token is rarer than another
 _NO_ALTERNATES: Final = frozenset({"alternates"})
 
 NAME_RULES: Final[dict[str, NameRules]] = {
-    "id-name": NameRules(
+    PERSON_NAME: NameRules(
         parse=parse_name,
         forms=token_forms,
         stored_forms=lambda token: token_forms(token, without=_NO_ALTERNATES),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from matching.fields import BLANKS
 from matching.index import Column, RecordBatch
-from matching.schema import PERSON_SCHEMA
+from matching.schema import PERSON_SCHEMA, FieldKind
 from node.config import complaints
 from node.errors import ConfigError
 from node.files import PRIVATE, read_file, write_atomic
@@ -200,7 +200,7 @@ def to_records(
         series["birth_date"] = both.str.extract(r"(\d.*)$")
     ids = series.pop("record_id", None)
     for name, values in series.items():
-        columns[name] = _distinct(values)
+        columns[name] = _names(values) if PERSON_SCHEMA.field(name).kind is FieldKind.NAME else _distinct(values)
     for name, constant in mapping.constants.items():
         columns[name] = Column([constant], np.zeros(len(rows), dtype=np.int32))
     if "birth_date" in columns:
@@ -214,17 +214,29 @@ def to_records(
     return RecordBatch(record_ids, columns)
 
 
+def _names(values: pl.Series) -> Column:
+    """Take a column as it is: most names differ."""
+    clean = values.rename("value").str.strip_chars()
+    return Column.of_rows(_without_blanks(clean))
+
+
+def _without_blanks(clean: pl.Series) -> list[str | None]:
+    import polars as pl  # noqa: PLC0415 - the serving node must not load it
+
+    blank = pl.col("value").str.to_lowercase().is_in(sorted(BLANKS))
+    kept: list[str | None] = clean.to_frame().select(pl.when(blank.not_()).then(pl.col("value")))["value"].to_list()
+    return kept
+
+
 def _distinct(values: pl.Series) -> Column:
     """Cut a column into its distinct values and their numbers; blanks are missing."""
     import polars as pl  # noqa: PLC0415 - the serving node must not load it
 
     clean = values.rename("value").str.strip_chars()
     # In order of appearance: the same registry makes the same index, byte for byte.
-    distinct = clean.unique(maintain_order=True).to_frame().with_row_index("code")
-    codes = clean.to_frame().join(distinct, on="value", how="left", maintain_order="left", nulls_equal=True)["code"]
-    blank = pl.col("value").str.to_lowercase().is_in(sorted(BLANKS))
-    kept = distinct.select(pl.when(blank.not_()).then(pl.col("value")))["value"].to_list()
-    return Column(kept, codes.cast(pl.Int32).to_numpy())
+    distinct = clean.unique(maintain_order=True).drop_nulls()
+    codes = clean.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).fill_null(-1)
+    return Column(_without_blanks(distinct), codes.to_numpy())
 
 
 def _with_dates_read(column: Column, mapping: ColumnMap, *, excel_serials: bool) -> Column:

@@ -109,12 +109,17 @@ def test_a_column_that_is_not_there_is_named_beside_those_that_are() -> None:
 
 def test_values_are_counted_once_and_blanks_are_missing() -> None:
     batch = records(
-        {"ID": ["007", " 8 ", None], "NAMA": ["SITI", " SITI ", "-"]},
-        ColumnMap(columns={"record_id": "ID", "name": "NAMA"}),
+        {
+            "ID": ["007", " 8 ", None, "9"],
+            "NAMA": ["SITI", " SITI ", "-", None],
+            "TMPT": ["AMBON", " AMBON ", "-", None],
+        },
+        ColumnMap(columns={"record_id": "ID", "name": "NAMA", "birthplace": "TMPT"}),
     )
-    assert batch.record_ids == ["007", "8", ""]
-    assert spread(batch, "name") == ["SITI", "SITI", None]
-    assert sorted(filter(None, batch.columns["name"].values)) == ["SITI"]
+    assert batch.record_ids == ["007", "8", "", "9"]
+    assert spread(batch, "name") == ["SITI", "SITI", None, None]
+    assert spread(batch, "birthplace") == ["AMBON", "AMBON", None, None]
+    assert sorted(filter(None, batch.columns["birthplace"].values)) == ["AMBON"]
 
 
 def test_without_a_record_id_the_row_number_stands_in() -> None:

@@ -1,0 +1,97 @@
+"""Many short texts in one run of bytes, as compiled loops take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_FIRST_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """data: (n,) uint8, of all texts; ends: (texts + 1,) int64, where each begins and the last one ends."""
+
+    data: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: Sequence[str]) -> Self:
+        """Pack ASCII texts."""
+        ends = np.zeros(len(values) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, values), dtype=np.int64, count=len(values)), out=ends[1:])
+        return cls(np.frombuffer("".join(values).encode("ascii"), dtype=np.uint8), ends)
+
+    @classmethod
+    def encoded(cls, values: Sequence[str]) -> Self:
+        """Pack texts in UTF-8. Raises UnicodeEncodeError."""
+        text = "".join(values)
+        if text.isascii():
+            return cls.of(values)
+        encoded = [value.encode() for value in values]
+        ends = np.zeros(len(values) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(values)), out=ends[1:])
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def at(self, place: int) -> bytes:
+        """Return one text's bytes."""
+        return self.data[self.ends[place] : self.ends[place + 1]].tobytes()
+
+    def strings(self) -> list[str]:
+        """Return them all; ASCII."""
+        text = self.data[self.ends[0] : self.ends[-1]].tobytes().decode("ascii")
+        places = (self.ends - self.ends[0]).tolist()
+        return [text[start:end] for start, end in pairwise(places)]
+
+    def take(self, places: NDArray[np.int64]) -> Texts:
+        """Return some of the texts, in the order of `places`."""
+        starts, lengths = self.ends[places], (self.ends[1:] - self.ends[:-1])[places]
+        ends = np.zeros(len(places) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=ends[1:])
+        return Texts(self.data[np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])], ends)
+
+
+class GrowingTexts:
+    """Texts to which more are added at the end."""
+
+    def __init__(self) -> None:
+        self._bytes = np.zeros(_FIRST_BYTES, dtype=np.uint8)
+        self._ends = np.zeros(_FIRST_BYTES // 8, dtype=np.int64)
+        self._count = 0
+
+    def add(self, new: Texts) -> None:
+        """Add texts, the first of which begins at 0."""
+        start = int(self._ends[self._count])
+        stop = start + int(new.ends[-1])
+        self._bytes = with_room(self._bytes, stop)
+        self._bytes[start:stop] = new.data[: new.ends[-1]]
+        self._ends = with_room(self._ends, self._count + len(new) + 1)
+        self._ends[self._count : self._count + len(new) + 1] = new.ends + start
+        self._count += len(new)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def view(self) -> Texts:
+        """Return all of them as they are now."""
+        return Texts(self._bytes, self._ends[: self._count + 1])
+
+
+def with_room(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
+    """Return an array of at least `size`, beginning as `array` does: the same one if it is large enough."""
+    if size <= len(array):
+        return array
+    grown = np.full(max(size, 2 * len(array)), fill, dtype=array.dtype)
+    grown[: len(array)] = array
+    return grown
