@@ -129,7 +129,7 @@ def knock(connection: socket.socket, member: Member, membership: Membership, own
 def _judge(der: bytes, member: Member, membership: Membership, now: datetime) -> Shown:
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise PeerContractError("what it shows cannot be read as a certificate") from None
     problem: NodeError | None = None
     try:

@@ -288,6 +288,7 @@ def parse(data: bytes, kind: type[T]) -> Metadata[T]:
     try:
         metadata: Metadata[T] = Metadata.from_bytes(data)
         if metadata.signed.type == kind.type:
+            _ = metadata.signed_bytes  # some numbers can be read and never be signed: -0.0
             return metadata
     except (RepositoryError, RecursionError):
         pass  # the library's text may quote the file

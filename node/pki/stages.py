@@ -195,7 +195,7 @@ class IssuerFolder:
         try:
             issuers = _ISSUERS.validate_json(text)
             _ = [each.certificate for each in issuers if each.pem is not None]
-        except ValueError:  # pydantic's is one
+        except (ValueError, x509.InvalidVersion):  # pydantic's is a ValueError
             raise StoreError(f"{self.path} is damaged", hint=BACKUP_HINT) from None
         return issuers
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import ssl
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from random import Random
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING
 
 import pytest
+from tuf.api.metadata import Metadata, Targets
 
 from benchmarks.fuzz import NAMES, Fuzzed, _read, fuzz
 from benchmarks.fuzzing.mutate import json_lines, json_value, wire_message
 from benchmarks.fuzzing.targets import TARGETS
+from node.errors import TrustError
+from node.pki.repository import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,3 +132,23 @@ def test_mutations_by_form_keep_the_form(targets: dict[str, Target]) -> None:
         changed = wire_message(targets["question"].seeds[0], chance)
         again = {wire_message(changed, Random(other)) for other in range(8)}
         assert again != {changed}, "it can be taken apart again"
+
+
+def test_a_certificate_of_a_version_nobody_knows_is_refused(targets: dict[str, Target]) -> None:
+    """Found by fuzzing: the library's error for it is no ValueError."""
+    for seed in targets["issuers"].seeds:
+        issuers = json.loads(seed)
+        known = [issuer for issuer in issuers if issuer.get("pem")]
+        for issuer in known:
+            der = ssl.PEM_cert_to_DER_cert(issuer["pem"])
+            issuer["pem"] = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x0a", 1))
+        assert not known or not accepts(targets["issuers"], json.dumps(issuers).encode())
+
+
+def test_metadata_with_a_number_that_cannot_be_signed_is_refused() -> None:
+    """Found by fuzzing: -0.0 is read, and cannot be written again."""
+    whole = json.loads(Metadata(Targets(version=1, expires=datetime(2027, 1, 1, tzinfo=UTC))).to_bytes())
+    assert parse(json.dumps(whole).encode(), Targets).signed.version == 1
+    whole["signed"]["x-pulang-follows"] = -0.0
+    with pytest.raises(TrustError):
+        parse(json.dumps(whole).encode(), Targets)
