@@ -132,7 +132,9 @@ def _run(parser: str, runs: int, seed: int, folder: Path, out: Path) -> None:
     import atheris  # noqa: PLC0415 - a development tool: nothing else may need it
 
     # Not the kernels: the compiler could not read their instrumented form.
-    with atheris.instrument_imports(["node", "matching"], ["matching.kernels"], enable_loader_override=False):
+    with atheris.instrument_imports(
+        ["node", "matching"], ["matching.kernels", "matching.import_kernels"], enable_loader_override=False
+    ):
         from benchmarks.fuzzing.targets import TARGETS  # noqa: PLC0415 - imported here to be instrumented
 
     target = TARGETS[parser](folder)
