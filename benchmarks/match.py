@@ -24,6 +24,7 @@ from matching.rules import NORMALISATION, Normalisation
 from matching.schema import PERSON_SCHEMA
 from matching.search import search
 from node.errors import ConfigError
+from node.mapping import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,9 +211,8 @@ def record_batch(part: pl.DataFrame) -> RecordBatch:
 
 def column(values: pl.Series) -> Column:
     """Split a column of strings into its distinct values and per row which one."""
-    distinct = values.unique(maintain_order=True).drop_nulls()
-    codes = values.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).fill_null(-1)
-    return Column(distinct.to_list(), codes.to_numpy())
+    distinct, codes = numbered(values)
+    return Column(distinct.to_list(), codes)
 
 
 @contextmanager

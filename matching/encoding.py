@@ -403,7 +403,7 @@ def _token(encoder: FilterEncoder, token: str) -> TokenQuery:
 
 
 def title_code(titles: Sequence[str]) -> str:
-    """Return religious and noble titles as one code; having none is a code, too."""
+    """Return titles and degrees as one code; having none is a code, too."""
     return "+".join(sorted(titles)) or "-"
 
 

@@ -262,8 +262,9 @@ def _strip_titles(words: list[str]) -> tuple[list[str], tuple[str, ...], bool]:
 
 
 def read_titles(text: str) -> tuple[str, ...]:
-    """Return the religious and noble titles in a text that holds nothing else, in one spelling each."""
-    return _strip_titles([*_WORD.findall(_to_ascii(text[:MAX_NAME_CHARACTERS])), "somebody"])[1]
+    """Return the titles and degrees in a text that holds nothing else, as `parse_name` gives those of a name."""
+    words, degrees = _cut_degrees(["somebody", *_WORD.findall(_to_ascii(text[:MAX_NAME_CHARACTERS]))])
+    return _strip_titles([*words[1:], "somebody"])[1] + degrees
 
 
 def _leading_title(words: list[str], table: dict[str, _Title]) -> tuple[int, _Title | None]:

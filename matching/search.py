@@ -182,9 +182,9 @@ def _near(index: EncodedIndex, asked: TokenQuery, name: str, tokens: int) -> NDA
     """Return which registered tokens are one slip away (1) or are called as the question says (2): (tokens,) uint8."""
     out = np.zeros(tokens, dtype=np.uint8)
     called = np.array([asked.call] if asked.call else [], dtype=np.uint64)
-    for mark, what, keyed in ((2, "call", called), (1, "near", asked.near)):
-        forms = index.array(f"{name}.{'calls' if what == 'call' else what}")
-        owners = index.array(f"{name}.{what}_tokens")
+    postings = ((2, called, "calls", "call_tokens"), (1, asked.near, "near", "near_tokens"))
+    for mark, keyed, forms_of, owners_of in postings:
+        forms, owners = index.array(f"{name}.{forms_of}"), index.array(f"{name}.{owners_of}")
         starts, stops = np.searchsorted(forms, keyed, "left"), np.searchsorted(forms, keyed, "right")
         for start, stop in zip(starts, stops, strict=True):
             out[index.token_places(name, owners[start:stop])] = mark

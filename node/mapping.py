@@ -230,13 +230,19 @@ def _without_blanks(clean: pl.Series) -> list[str | None]:
 
 def _distinct(values: pl.Series) -> Column:
     """Cut a column into its distinct values and their numbers; blanks are missing."""
+    distinct, codes = numbered(values.rename("value").str.strip_chars())
+    return Column(_without_blanks(distinct), codes)
+
+
+def numbered(values: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
+    """Return a column's distinct values in order of appearance, and per row which one it has; -1 for null.
+
+    In that order, the same registry makes the same index, byte for byte.
+    """
     import polars as pl  # noqa: PLC0415 - the serving node must not load it
 
-    clean = values.rename("value").str.strip_chars()
-    # In order of appearance: the same registry makes the same index, byte for byte.
-    distinct = clean.unique(maintain_order=True).drop_nulls()
-    codes = clean.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).fill_null(-1)
-    return Column(_without_blanks(distinct), codes.to_numpy())
+    distinct = values.unique(maintain_order=True).drop_nulls()
+    return distinct, values.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
 
 
 def _with_dates_read(column: Column, mapping: ColumnMap, *, excel_serials: bool) -> Column:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matching.names import MAX_NAME_CHARACTERS, MAX_TOKENS, ParsedName, parse_name
+from matching.names import MAX_NAME_CHARACTERS, MAX_TOKENS, ParsedName, parse_name, read_titles
 from matching.tables import read_table
 
 
@@ -83,6 +83,22 @@ def test_a_very_long_text_is_cut() -> None:
 
 
 # --- Rule 2: titles
+
+
+@pytest.mark.parametrize(
+    ("titles", "name"),
+    [
+        ("H.", "H. Budi"),
+        ("S.Pd", "Budi, S.Pd"),
+        ("Hj, S. Pd., M.M.", "Hj Budi, S. Pd., M.M."),
+        ("Raden Mas", "Raden Mas Budi"),
+        ("Drs. H.", "Drs. H. Budi"),
+        ("-", "Budi"),
+        ("", "Budi"),
+    ],
+)
+def test_titles_in_a_column_of_their_own_are_those_of_a_name_that_holds_them(titles: str, name: str) -> None:
+    assert sorted(read_titles(titles)) == sorted(parse_name(name).titles)
 
 
 @pytest.mark.parametrize(
