@@ -19,10 +19,14 @@ FINEST: Final = 10_000  # denominator of a threshold
 
 @dataclass(frozen=True, slots=True)
 class PackedFilters:
-    """Filters in blocks of rows, word after word. blocks: (blocks, words, rows) uint64; bits: (blocks, rows) int64."""
+    """Filters in blocks of rows, word after word, by rising number of set bits.
+
+    blocks: (blocks, words, rows) uint64. bits, ids: (blocks, rows) int64, a row's set bits and which row it was.
+    """
 
     blocks: NDArray[np.uint64]
     bits: NDArray[np.int64]
+    ids: NDArray[np.int64]
 
     @classmethod
     def of(cls, filters: NDArray[np.uint64]) -> PackedFilters:
@@ -31,11 +35,15 @@ class PackedFilters:
         if words % WORDS_AT_ONCE:
             raise ValueError(f"filters of {words * 64} bits: only multiples of {WORDS_AT_ONCE * 64} are compared")
         blocks = -(-rows // BATCH_ROWS)
+        bits = np.bitwise_count(filters).sum(axis=1, dtype=np.int64)
+        order = np.argsort(bits, kind="stable")
+        ids = np.full(blocks * BATCH_ROWS, -1, dtype=np.int64)
+        ids[:rows] = order
         padded = np.zeros((blocks * BATCH_ROWS, words), dtype=np.uint64)
-        padded[:rows] = filters
-        bits = np.bitwise_count(padded).sum(axis=1, dtype=np.int64).reshape(blocks, BATCH_ROWS)
+        padded[:rows] = filters[order]
         turned = np.ascontiguousarray(padded.reshape(blocks, BATCH_ROWS, words).transpose(0, 2, 1))
-        return cls(turned, bits)
+        set_bits = np.append(bits[order], np.zeros(len(ids) - rows, dtype=np.int64))
+        return cls(turned, set_bits.reshape(blocks, BATCH_ROWS), ids.reshape(blocks, BATCH_ROWS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +68,6 @@ def most_alike(questions: NDArray[np.uint64], stored: PackedFilters, threshold: 
     overlaps = np.zeros((len(questions), top), dtype=np.int64)
     totals = np.ones((len(questions), top), dtype=np.int64)
     found = np.zeros(len(questions), dtype=np.int64)
-    batch_dice(questions, stored.blocks, stored.bits, least.numerator, least.denominator, rows, overlaps, totals, found)
+    kept = (rows, overlaps, totals, found)
+    batch_dice(questions, stored.blocks, stored.bits, stored.ids, least.numerator, least.denominator, *kept)
     return Alike(rows, 2.0 * overlaps / totals)

@@ -339,6 +339,37 @@ def rehash(old_hashes, old_numbers, hashes, numbers):
 
 
 @njit(nogil=True)
+def _count_four(question, block, word, shared):
+    """Add the set bits that four words of a question share with each row of a block, (words, rows)."""
+    a, b, c, d = question[word], question[word + 1], question[word + 2], question[word + 3]
+    for i in range(BATCH_ROWS):
+        shared[i] += np.int64(
+            _popcount(a & block[word, i])
+            + _popcount(b & block[word + 1, i])
+            + _popcount(c & block[word + 2, i])
+            + _popcount(d & block[word + 3, i])
+        )
+
+
+@njit(nogil=True)
+def _count_eight(question, block, word, shared):
+    """Count as _count_four does, eight words: written out, a row's sum stays in a register."""
+    a, b, c, d = question[word], question[word + 1], question[word + 2], question[word + 3]
+    e, f, g, h = question[word + 4], question[word + 5], question[word + 6], question[word + 7]
+    for i in range(BATCH_ROWS):
+        shared[i] += np.int64(
+            _popcount(a & block[word, i])
+            + _popcount(b & block[word + 1, i])
+            + _popcount(c & block[word + 2, i])
+            + _popcount(d & block[word + 3, i])
+            + _popcount(e & block[word + 4, i])
+            + _popcount(f & block[word + 5, i])
+            + _popcount(g & block[word + 6, i])
+            + _popcount(h & block[word + 7, i])
+        )
+
+
+@njit(nogil=True)
 def _largest(values):
     largest = np.int64(0)
     for i in range(BATCH_ROWS):
@@ -347,58 +378,44 @@ def _largest(values):
 
 
 @njit(nogil=True)
-def _count_shared_of_1024(q, block, shared):
-    """Count as _count_shared does, for filters of 1,024 bits: written out, a row's sum stays in a register."""
-    a, b, c, d, e, f, g, h = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]
-    s, t, u, v, w, x, y, z = q[8], q[9], q[10], q[11], q[12], q[13], q[14], q[15]
-    for i in range(BATCH_ROWS):
-        shared[i] = np.int64(
-            _popcount(a & block[0, i])
-            + _popcount(b & block[1, i])
-            + _popcount(c & block[2, i])
-            + _popcount(d & block[3, i])
-            + _popcount(e & block[4, i])
-            + _popcount(f & block[5, i])
-            + _popcount(g & block[6, i])
-            + _popcount(h & block[7, i])
-            + _popcount(s & block[8, i])
-            + _popcount(t & block[9, i])
-            + _popcount(u & block[10, i])
-            + _popcount(v & block[11, i])
-            + _popcount(w & block[12, i])
-            + _popcount(x & block[13, i])
-            + _popcount(y & block[14, i])
-            + _popcount(z & block[15, i])
-        )
+def _shared_bits(question, rests, block, bits, least, factor, wanted, shared):
+    """Count the set bits that a question shares with each row of a block, as long as a row may reach what is wanted.
 
-
-@njit(nogil=True)
-def _count_shared(question, block, shared):
-    """Write the set bits that a question shares with each row of a block, and return the most: block (words, rows)."""
-    if question.shape[0] == 16:
-        _count_shared_of_1024(question, block, shared)
-        return _largest(shared)
+    That is factor x shared >= wanted x (the question's set bits + the row's); least: the fewest a row has set.
+    Returns whether it counted to the end.
+    """
+    mine = rests[0]
     for i in range(BATCH_ROWS):
         shared[i] = 0
-    for word in range(0, question.shape[0], 4):
-        a, b, c, d = question[word], question[word + 1], question[word + 2], question[word + 3]
+    word = 0
+    while word < question.shape[0]:
+        if word + 8 <= question.shape[0]:
+            _count_eight(question, block, word, shared)
+            word += 8
+        else:
+            _count_four(question, block, word, shared)
+            word += 4
+        rest = rests[word // 4]
+        if factor * (_largest(shared) + rest) < wanted * (mine + least):  # not even with the fewest bits
+            return False
+        best = np.int64(-1)
         for i in range(BATCH_ROWS):
-            shared[i] += np.int64(
-                _popcount(a & block[word, i])
-                + _popcount(b & block[word + 1, i])
-                + _popcount(c & block[word + 2, i])
-                + _popcount(d & block[word + 3, i])
-            )
-    return _largest(shared)
+            best = max(best, factor * (shared[i] + rest) - wanted * (mine + bits[i]))
+        if best < 0:
+            return False
+    return True
 
 
 @njit(nogil=True)
-def _falls_short(shared, bits, mine, factor, wanted, better):
-    """Whether no row of a block has factor x shared >= wanted x (mine + bits) + better."""
-    best = np.int64(-1)
-    for i in range(BATCH_ROWS):
-        best = max(best, factor * shared[i] - wanted * (mine + bits[i]) - better)
-    return best < 0
+def _rests(questions):
+    """Return the set bits of each question from every fourth word on: (questions, words / 4 + 1) int64."""
+    words = questions.shape[1]
+    rests = np.zeros((questions.shape[0], words // 4 + 1), np.int64)
+    for q in range(questions.shape[0]):
+        for word in range(words):
+            for four in range(word // 4 + 1):
+                rests[q, four] += np.int64(_popcount(questions[q, word]))
+    return rests
 
 
 @njit(nogil=True)
@@ -407,22 +424,29 @@ def _insert(row, overlap, total, rows, overlaps, totals, found):
 
     Returns how many places are taken now.
     """
-    place = min(found, rows.shape[0] - 1)
-    while place > 0 and overlap * totals[place - 1] > overlaps[place - 1] * total:
-        rows[place] = rows[place - 1]
-        overlaps[place] = overlaps[place - 1]
-        totals[place] = totals[place - 1]
+    top = rows.shape[0]
+    place = found
+    while place > 0:
+        ours, theirs = overlap * totals[place - 1], overlaps[place - 1] * total
+        if ours < theirs or (ours == theirs and row > rows[place - 1]):
+            break
         place -= 1
-    rows[place] = row
-    overlaps[place] = overlap
-    totals[place] = total
-    return min(found + 1, rows.shape[0])
+        if place + 1 < top:
+            rows[place + 1] = rows[place]
+            overlaps[place + 1] = overlaps[place]
+            totals[place + 1] = totals[place]
+    if place < top:
+        rows[place] = row
+        overlaps[place] = overlap
+        totals[place] = total
+    return min(found + 1, top)
 
 
 @njit(
     types.void(
         types.Array(types.uint64, 2, "C", readonly=True),
         types.Array(types.uint64, 3, "C", readonly=True),
+        types.Array(types.int64, 2, "C", readonly=True),
         types.Array(types.int64, 2, "C", readonly=True),
         types.int64,
         types.int64,
@@ -434,43 +458,36 @@ def _insert(row, overlap, total, rows, overlaps, totals, found):
     cache=True,
     nogil=True,
 )
-def batch_dice(questions, blocks, bits, numerator, denominator, rows, overlaps, totals, found):
+def batch_dice(questions, blocks, bits, ids, numerator, denominator, rows, overlaps, totals, found):
     """Keep the rows most like each of many questions by Dice, none below numerator / denominator.
 
     questions: (questions, words) uint64, words a multiple of 4. blocks: (blocks, words, BATCH_ROWS) uint64, filters
-    turned so that one instruction takes a word of several rows. bits: (blocks, BATCH_ROWS) int64, set bits of a row;
-    0 for padding. rows, overlaps, totals: (questions, top) int64, filled best first, equals by row; Dice is
-    2 x overlap / total. found: (questions,) int64, how many are filled. An empty filter is like nothing.
+    turned so that one instruction takes a word of several rows, by rising number of set bits. bits, ids:
+    (blocks, BATCH_ROWS) int64, a row's set bits, 0 for padding, and which row it was. rows, overlaps, totals:
+    (questions, top) int64, filled best first, equals by row; Dice is 2 x overlap / total. found: (questions,) int64,
+    how many are filled. An empty filter is like nothing.
     Nothing is divided: fractions are compared by cross-multiplication, so that equal Dice are equal.
+    A block is left as soon as no row of it can reach what is wanted: by its number of set bits (Swamidass and Baldi,
+    2007), then by what is shared so far and the question's bits that are still to come.
     """
-    top = rows.shape[1]
-    own = np.zeros(questions.shape[0], np.int64)
-    for q in range(questions.shape[0]):
-        for word in range(questions.shape[1]):
-            own[q] += np.int64(_popcount(questions[q, word]))
-    shared = np.zeros(BATCH_ROWS, np.int64)
+    top, shared, rests = rows.shape[1], np.zeros(BATCH_ROWS, np.int64), _rests(questions)
     for block in range(blocks.shape[0]):
         least, most = bits[block].min(), bits[block].max()
         for q in range(questions.shape[0]):
-            mine = own[q]
-            wanted, of, better = numerator, denominator, np.int64(0)
-            if found[q] == top:  # full: only what beats the last one matters
-                wanted, of, better = 2 * overlaps[q, top - 1], totals[q, top - 1], np.int64(1)
+            mine = rests[q, 0]
+            wanted, of = numerator, denominator
+            if found[q] == top:  # full: only what is as good as the last one matters
+                wanted, of = 2 * overlaps[q, top - 1], totals[q, top - 1]
             # The most that any row of the block can reach, by its number of bits alone.
             nearest = min(max(mine, least), most)
-            if 2 * min(mine, nearest) * of < wanted * (mine + nearest) + better:
+            if 2 * min(mine, nearest) * of < wanted * (mine + nearest):
                 continue
-            largest = _count_shared(questions[q], blocks[block], shared)
-            # Nobody reaches it if that row had the fewest bits; or with the bits they have.
-            if 2 * of * largest < wanted * (mine + least) + better or _falls_short(
-                shared, bits[block], mine, 2 * of, wanted, better
-            ):
+            if not _shared_bits(questions[q], rests[q], blocks[block], bits[block], least, 2 * of, wanted, shared):
                 continue
             for i in range(BATCH_ROWS):
                 both, total = shared[i], mine + bits[block, i]
-                if both == 0 or 2 * both * of < wanted * total + better:
+                if both == 0 or 2 * both * of < wanted * total:
                     continue
-                row = block * BATCH_ROWS + i
-                found[q] = _insert(row, both, total, rows[q], overlaps[q], totals[q], found[q])
+                found[q] = _insert(ids[block, i], both, total, rows[q], overlaps[q], totals[q], found[q])
                 if found[q] == top:
-                    wanted, of, better = 2 * overlaps[q, top - 1], totals[q, top - 1], np.int64(1)
+                    wanted, of = 2 * overlaps[q, top - 1], totals[q, top - 1]
