@@ -15,8 +15,10 @@ from numba.extending import intrinsic
 FILTER_WORDS: Final = 8  # 512 bits: words 0-3 hold spelling, words 4-7 hold sound
 HALF_BITS: Final = 256
 SIMILARITY_STEPS: Final = 16  # Dice is cut into sixteenths before the two halves are combined
+TOKENS_PER_STEP: Final = 1 << 14  # of all names, one after the other: their places stay in the fastest caches
 CLASS_SLOTS: Final = 1 << 14  # evidence classes one pass can count; the caller asks for fewer when they do not fit
 ROWS_PER_CLASS: Final = 5
+ROUNDING_BITS: Final = np.float32(0.001)  # more than sums of weights in another order can differ by
 BATCH_ROWS: Final = 256  # of a block in `batch_dice`: with 1024-bit filters it fills the fastest cache, and no more
 LEVEL_BITS: Final = 6  # a level fits in 6 bits, so ten fields fit in one 64-bit class code
 
@@ -84,6 +86,33 @@ def token_similarity(filters, weights, query, initial, near, combine, initial_si
         out[i] = max(out[i], value)
 
 
+@njit(nogil=True, fastmath=True)
+def _name_level(members, similarity, token_weights, question_weights, total_asked, cells):
+    used = np.int64(0)
+    found = np.float32(0)
+    covered = np.float32(0)
+    total = np.float32(0)
+    for token in members:
+        total += np.float32(token_weights[token])
+    for k in range(question_weights.shape[0]):
+        top = np.int64(0)
+        at = np.int64(-1)
+        for j in range(members.shape[0]):
+            if not (used >> j) & 1:
+                value = np.int64(similarity[k, members[j]])
+                if value > top:
+                    top = value
+                    at = j
+        if at >= 0:
+            used |= np.int64(1) << at
+            share = np.float32(top) / np.float32(255)
+            found += share * np.float32(question_weights[k])
+            covered += share * np.float32(token_weights[members[at]])
+    a = np.int64(np.float32(32) * found / total_asked + np.float32(0.001))
+    b = np.int64(np.float32(32) * covered / total + np.float32(0.001))
+    return cells[a, b]
+
+
 @njit(
     types.void(
         types.Array(types.int64, 1, "C", readonly=True),
@@ -114,41 +143,24 @@ def name_levels(offsets, tokens, similarity, best, token_weights, question_weigh
     total_asked = np.float32(0)
     for k in range(asked):
         total_asked += np.float32(question_weights[k])
-    nothing = cells[0, 0]
+    out[:] = cells[0, 0]
     out[0] = 0
-    for name in range(1, out.shape[0]):
-        start = offsets[name]
-        stop = offsets[name + 1]
-        hit = False
-        for j in range(start, stop):
-            if best[tokens[j]] != 0:
-                hit = True
-        if not hit:
-            out[name] = nothing
-            continue
-        used = np.int64(0)
-        found = np.float32(0)
-        covered = np.float32(0)
-        total = np.float32(0)
-        for j in range(start, stop):
-            total += np.float32(token_weights[tokens[j]])
-        for k in range(asked):
-            top = np.int64(0)
-            at = np.int64(-1)
-            for j in range(start, stop):
-                if not (used >> (j - start)) & 1:
-                    value = np.int64(similarity[k, tokens[j]])
-                    if value > top:
-                        top = value
-                        at = j
-            if at >= 0:
-                used |= np.int64(1) << (at - start)
-                share = np.float32(top) / np.float32(255)
-                found += share * np.float32(question_weights[k])
-                covered += share * np.float32(token_weights[tokens[at]])
-        a = np.int64(np.float32(32) * found / total_asked + np.float32(0.001))
-        b = np.int64(np.float32(32) * covered / total + np.float32(0.001))
-        out[name] = cells[a, b]
+    agreeing = np.empty(TOKENS_PER_STEP, np.int64)
+    name, done = 0, offsets[1]
+    for step in range(0, tokens.shape[0], TOKENS_PER_STEP):
+        found = 0
+        for at in range(step, min(step + TOKENS_PER_STEP, tokens.shape[0])):
+            if best[tokens[at]] != 0:
+                agreeing[found] = at
+                found += 1
+        for at in agreeing[:found]:
+            if at < done:  # another token of a name that has its level
+                continue
+            while offsets[name + 1] <= at:
+                name += 1
+            done = offsets[name + 1]
+            members = tokens[offsets[name] : done]
+            out[name] = _name_level(members, similarity, token_weights, question_weights, total_asked, cells)
 
 
 @njit(
@@ -166,12 +178,46 @@ def level_histogram(levels, counts, out):
         out[levels[value]] += counts[value]
 
 
+@njit(nogil=True)
+def _may_reach(columns, levels, bases, bits, order, rest, floor, start, rows, weights):
+    """List the persons who may reach the floor, from row `start` on, as many as there is room for; return how many.
+
+    Field after field of the order leaves fewer of them. Whom it keeps may still lie just below: sums of another order
+    differ in their last digits.
+    """
+    last = min(1, order.shape[0] - 1)  # the first two at once; a lone field counts once
+    first, second = order[0], order[last]
+    of_first, of_second = levels[bases[first] :], levels[bases[second] :]
+    first_bits, second_bits = bits[first], bits[second] * np.float32(last)
+    least = floor - ROUNDING_BITS - rest[last]
+    found = 0
+    for i in range(start, start + rows.shape[0]):
+        weight = first_bits[of_first[columns[i, first]]] + second_bits[of_second[columns[i, second]]]
+        if weight >= least:
+            rows[found] = np.uint32(i)
+            weights[found] = weight
+            found += 1
+    for place in range(2, order.shape[0]):
+        f = order[place]
+        field_levels, field_bits = levels[bases[f] :], bits[f]
+        least = floor - ROUNDING_BITS - rest[place]
+        kept = 0
+        for k in range(found):
+            weight = weights[k] + field_bits[field_levels[columns[rows[k], f]]]
+            rows[kept] = rows[k]
+            weights[kept] = weight
+            kept += np.int64(weight >= least)
+        found = kept
+    return found
+
+
 @njit(
     types.int64(
         types.Array(types.uint32, 2, "C", readonly=True),
         types.Array(_U8, 1, "C", readonly=True),
         types.Array(types.int64, 1, "C", readonly=True),
         types.Array(_F32, 2, "C", readonly=True),
+        types.Array(types.int64, 1, "C", readonly=True),
         types.Array(_F32, 1, "C", readonly=True),
         _F32,
         types.int64,
@@ -183,30 +229,28 @@ def level_histogram(levels, counts, out):
     cache=True,
     nogil=True,
 )
-def collect_classes(columns, levels, bases, bits, rest, floor, start, stop, codes, counts, rows):
+def collect_classes(columns, levels, bases, bits, order, rest, floor, start, stop, codes, counts, rows):
     """Count the persons of every evidence class whose match weight reaches `floor`.
 
     columns: (persons, fields) uint32, number of the distinct value. levels: the levels of all distinct values, field
     after field; bases: (fields,) where each field starts. bits: (fields, 64) float32 weight of a level.
-    rest: (fields,) float32, the most that the fields after this one can still add. start, stop: rows to visit.
+    order: (fields,) int64, in which the fields are looked at until a person cannot reach the floor. rest: (fields,)
+    float32, the most that the fields after this one in that order can still add. start, stop: rows to visit.
     codes: (CLASS_SLOTS,) uint64 open-addressing table of class code + 1, 0 = free; counts, rows: beside it.
     Returns the number of persons that reached the floor but found the table full.
     """
     fields = columns.shape[1]
     slots = codes.shape[0]
     lost = np.int64(0)
-    for i in range(start, stop):
+    kept, sums = np.empty(stop - start, np.uint32), np.empty(stop - start, np.float32)
+    for i in kept[: _may_reach(columns, levels, bases, bits, order, rest, floor, start, kept, sums)]:
         weight = np.float32(0)
         code = np.uint64(0)
-        passed = True
         for f in range(fields):
             level = levels[bases[f] + np.int64(columns[i, f])]
             weight += bits[f, level]
-            if weight + rest[f] < floor:
-                passed = False
-                break
             code = (code << np.uint64(LEVEL_BITS)) | np.uint64(level)
-        if not passed:
+        if weight < floor:
             continue
         mark = code + np.uint64(1)
         slot = np.int64((mark * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)) % slots
@@ -230,6 +274,7 @@ def collect_classes(columns, levels, bases, bits, rest, floor, start, stop, code
         types.Array(_U8, 1, "C", readonly=True),
         types.Array(types.int64, 1, "C", readonly=True),
         types.Array(_F32, 2, "C", readonly=True),
+        types.Array(types.int64, 1, "C", readonly=True),
         types.Array(_F32, 1, "C", readonly=True),
         _F32,
         types.Array(types.uint32, 1, "C"),
@@ -238,22 +283,19 @@ def collect_classes(columns, levels, bases, bits, rest, floor, start, stop, code
     cache=True,
     nogil=True,
 )
-def collect_rows(columns, levels, bases, bits, rest, floor, rows, weights):
+def collect_rows(columns, levels, bases, bits, order, rest, floor, rows, weights):
     """List the persons whose match weight reaches `floor`, with it; the arguments are those of `collect_classes`.
 
     rows: (persons,) uint32; weights: (persons,) float32. Returns how many of them were filled.
     """
     fields = columns.shape[1]
     found = np.int64(0)
-    for i in range(columns.shape[0]):
+    # What is found is written where it was read, or before.
+    for i in rows[: _may_reach(columns, levels, bases, bits, order, rest, floor, 0, rows, weights)]:
         weight = np.float32(0)
-        passed = True
         for f in range(fields):
             weight += bits[f, levels[bases[f] + np.int64(columns[i, f])]]
-            if weight + rest[f] < floor:
-                passed = False
-                break
-        if passed:
+        if weight >= floor:
             rows[found] = np.uint32(i)
             weights[found] = weight
             found += 1

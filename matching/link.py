@@ -15,7 +15,7 @@ import numpy as np
 from matching.index import EncodedIndex
 from matching.kernels import collect_rows, level_histogram
 from matching.schema import FieldKind, require_same
-from matching.search import CROWD_BITS, field_levels
+from matching.search import CROWD_BITS, field_levels, pruning_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -182,10 +182,11 @@ class _Linker:
         floor = float(np.log2(registry.size)) - CROWD_BITS
         if self._threshold_bits is not None:
             floor = min(floor, self._threshold_bits)
-        rows, bits = _weigh(compared, levels, model.bits(query, histograms, discounted=True), floor)
+        bits = model.bits(query, histograms, discounted=True)
+        rows, weights = _weigh(compared, levels, bits, pruning_order(bits, histograms), floor)
         if visited is not None:
             rows = visited[rows]
-        return self._kept(rows, bits, compared.size)
+        return self._kept(rows, weights, compared.size)
 
     def _histograms(self, part: EncodedIndex, levels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
         found = []
@@ -215,17 +216,19 @@ class _Linker:
 
 
 def _weigh(
-    part: EncodedIndex, levels: Sequence[NDArray[np.uint8]], bits: NDArray[np.float32], floor: float
+    part: EncodedIndex,
+    levels: Sequence[NDArray[np.uint8]],
+    bits: NDArray[np.float32],
+    pruning: tuple[NDArray[np.int64], NDArray[np.float32]],
+    floor: float,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """Return the rows of a registry, or of a part, whose match weight reaches the floor, and their weights."""
     bases = np.zeros(len(levels), dtype=np.int64)
     np.cumsum([len(level) for level in levels[:-1]], out=bases[1:])
-    best = np.array([table[level].max() for table, level in zip(bits, levels, strict=True)], dtype=np.float32)
-    rest = np.append(np.cumsum(best[::-1])[::-1][1:], np.float32(0)).astype(np.float32)
     rows = np.empty(part.size, dtype=np.uint32)
     weights = np.empty(part.size, dtype=np.float32)
     found = collect_rows(
-        part.array("rows"), np.concatenate(levels), bases, bits, rest, np.float32(floor), rows, weights
+        part.array("rows"), np.concatenate(levels), bases, bits, *pruning, np.float32(floor), rows, weights
     )
     return rows[:found].copy(), weights[:found].copy()
 

@@ -35,7 +35,7 @@ from matching.schema import LinkageSchema, require_same
 from matching.weights import round_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -107,11 +107,7 @@ def search(
     for spec, level, histogram in zip(schema.fields, levels, histograms, strict=True):
         level_histogram(level, index.array(f"{spec.name}.counts"), histogram)
     bits = model.bits(query, histograms)
-    reachable = [
-        table[: spec.levels][histogram > 0].max()
-        for spec, table, histogram in zip(schema.fields, bits, histograms, strict=True)
-    ]
-    codes, counts, rows = _collect(index, levels, bits, np.array(reachable, dtype=np.float32), check)
+    codes, counts, rows = _collect(index, levels, bits, pruning_order(bits, histograms), check)
     class_levels = _decode(codes, schema)
     weights = bits[np.arange(len(schema.fields)), class_levels].sum(axis=1)
     # By the share of the posterior a class can hold: crowds count as much as a single strong candidate.
@@ -130,6 +126,21 @@ def search(
         class_counts=round_counts(counts[best]),
     )
     return SearchResult(evidence, tuple(candidates), bits)
+
+
+def pruning_order(
+    bits: NDArray[np.float32], histograms: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the order in which fields tell soonest that somebody is not sought, (fields,).
+
+    And, (fields,) too, the most bits that the fields after each in that order can add.
+    First comes the field whose best registered level lies furthest above what the registered have on average.
+    """
+    best = np.array([table[: len(h)][h > 0].max() for table, h in zip(bits, histograms, strict=True)])
+    usual = [float((table[: len(h)] * h).sum()) / h.sum() for table, h in zip(bits, histograms, strict=True)]
+    order = np.argsort(usual - best, kind="stable")
+    rest = np.append(np.cumsum(best[order][::-1])[::-1][1:], 0)
+    return order.astype(np.int64), rest.astype(np.float32)
 
 
 def field_levels(index: EncodedIndex, query: EncodedQuery, model: MatchModel, name: str) -> NDArray[np.uint8]:
@@ -274,18 +285,13 @@ def _collect(
     index: EncodedIndex,
     levels: list[NDArray[np.uint8]],
     bits: NDArray[np.float32],
-    reachable: NDArray[np.float32],
+    pruning: tuple[NDArray[np.int64], NDArray[np.float32]],
     check: Callable[[], None],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
-    """Count the classes whose weight can matter; returns their codes, counts and some rows of each.
-
-    reachable: (fields,) the largest weight any registered person has in each field.
-    """
+    """Count the classes whose weight can matter; returns their codes, counts and some rows of each."""
     columns = index.array("rows")
     bases = np.zeros(len(levels), dtype=np.int64)
     np.cumsum([len(level) for level in levels[:-1]], out=bases[1:])
-    rest = np.zeros(len(levels), dtype=np.float32)
-    rest[:-1] = np.cumsum(reachable[::-1])[::-1][1:]
     floor = np.log2(index.size) - CROWD_BITS
     flat = np.concatenate(levels)
     while True:
@@ -297,7 +303,7 @@ def _collect(
             check()
             stop = min(start + ROWS_PER_STEP, len(columns))
             lost += collect_classes(
-                columns, flat, bases, bits, rest, np.float32(floor), start, stop, codes, counts, rows
+                columns, flat, bases, bits, *pruning, np.float32(floor), start, stop, codes, counts, rows
             )
         if not lost:
             used = np.flatnonzero(codes)

@@ -164,8 +164,10 @@ def test_filters_and_similarities_are_the_plain_ones(asked: str, stored: list[st
 
 
 @st.composite
-def registries(draw: st.DrawFn) -> tuple[NDArray[np.uint32], list[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Rows of value numbers, a level per value, bits per level."""
+def registries(
+    draw: st.DrawFn,
+) -> tuple[NDArray[np.uint32], list[NDArray[np.uint8]], NDArray[np.float32], NDArray[np.int64]]:
+    """Rows of value numbers, a level per value, bits per level, an order to look at the fields in."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     fields, persons = draw(st.integers(1, 6)), draw(st.integers(0, 60))
     values = [draw(st.integers(1, 5)) for _ in range(fields)]
@@ -173,32 +175,32 @@ def registries(draw: st.DrawFn) -> tuple[NDArray[np.uint32], list[NDArray[np.uin
     levels = [rng.integers(0, 4, count).astype(np.uint8) for count in values]
     bits = np.zeros((fields, 64), dtype=np.float32)
     bits[:, :4] = rng.integers(-12, 13, (fields, 4))  # whole numbers: sums are exact in any order
-    return rows.reshape(persons, fields), levels, bits
+    return rows.reshape(persons, fields), levels, bits, rng.permutation(fields)
 
 
 @QUICK
 @given(registries(), st.integers(-20, 30))
 def test_one_pass_over_the_persons_counts_and_lists_what_a_plain_loop_does(
-    registry: tuple[NDArray[np.uint32], list[NDArray[np.uint8]], NDArray[np.float32]], floor: int
+    registry: tuple[NDArray[np.uint32], list[NDArray[np.uint8]], NDArray[np.float32], NDArray[np.int64]], floor: int
 ) -> None:
-    rows, levels, bits = registry
+    rows, levels, bits, order = registry
     fields = rows.shape[1]
     bases = np.append(0, np.cumsum([len(level) for level in levels])[:-1]).astype(np.int64)
     best = np.array([bits[f][levels[f]].max() for f in range(fields)], dtype=np.float32)
-    rest = np.append(np.cumsum(best[::-1])[::-1][1:], 0).astype(np.float32)
+    rest = np.append(np.cumsum(best[order][::-1])[::-1][1:], 0).astype(np.float32)
     flat = np.concatenate(levels)
     reached = [tuple(int(levels[f][row[f]]) for f in range(fields)) for row in rows]
     weights = [sum(float(bits[f, level]) for f, level in enumerate(each)) for each in reached]
 
     found, weighed = np.zeros(len(rows), np.uint32), np.zeros(len(rows), np.float32)
-    count = collect_rows(rows, flat, bases, bits, rest, np.float32(floor), found, weighed)
+    count = collect_rows(rows, flat, bases, bits, order, rest, np.float32(floor), found, weighed)
     expected = [row for row, weight in enumerate(weights) if weight >= floor]
     assert found[:count].tolist() == expected
     assert weighed[:count].tolist() == [weights[row] for row in expected]
 
     codes, counts = np.zeros(CLASS_SLOTS, np.uint64), np.zeros(CLASS_SLOTS, np.int64)
     some = np.zeros((CLASS_SLOTS, ROWS_PER_CLASS), np.uint32)
-    lost = collect_classes(rows, flat, bases, bits, rest, np.float32(floor), 0, len(rows), codes, counts, some)
+    lost = collect_classes(rows, flat, bases, bits, order, rest, np.float32(floor), 0, len(rows), codes, counts, some)
     assert lost == 0
     assert sorted(counts[counts > 0].tolist()) == sorted(Counter(reached[row] for row in expected).values())
 
