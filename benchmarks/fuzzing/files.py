@@ -7,10 +7,8 @@ import hashlib
 import io
 import json
 import tarfile
-import tempfile
 import zipfile
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -41,7 +39,11 @@ from node.runtime import open_casebook
 from node.sources import open_source
 from node.store import open_store
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SOME_ROWS: Final = 50
+BATCHES_PER_IMPORT: Final = 200
 SOME_COLUMNS: Final = 4
 
 
@@ -151,8 +153,12 @@ def words(folder: Path) -> Target:  # noqa: ARG001
 
 
 def persons(folder: Path) -> Target:
-    """Encode registered persons, a line each; fields end with a zero byte. What cannot be used is said, not thrown."""
+    """Encode registered persons, a line each; fields end with a zero byte. What cannot be used is said, not thrown.
+
+    An import goes on over BATCHES_PER_IMPORT inputs: to begin one takes longer than to read a few lines.
+    """
     own = keys()
+    imports: list[tuple[IndexBuilder, int]] = []
 
     def feed(data: bytes) -> object:
         lines = data.decode("utf-8", errors="replace").split("\n")[:SOME_ROWS]
@@ -162,17 +168,31 @@ def persons(folder: Path) -> Target:
         for place, name in enumerate(PERSON_SCHEMA.field_names, start=1):
             values: list[str | None] = [row[place] or None for row in rows]
             columns[name] = Column(values, np.arange(len(rows), dtype=np.int32))
-        with tempfile.TemporaryDirectory(dir=folder) as place_of_index:
-            builder = IndexBuilder(Path(place_of_index) / "index", own)
-            try:
-                return builder.add(RecordBatch([row[0] or "r" for row in rows], columns))
-            finally:
+        builder, left = imports.pop() if imports else (IndexBuilder(folder / "index", own), BATCHES_PER_IMPORT)
+        goes_on = False
+        try:
+            result = builder.add(RecordBatch([row[0] or "r" for row in rows], columns))
+            goes_on = left > 1
+        finally:
+            if goes_on:
+                imports.append((builder, left - 1))
+            else:
                 builder.abandon()
+        return result
+
+    def close() -> None:
+        for builder, _ in imports:
+            builder.abandon()
 
     honest = [
         f"R{number}\0" + "\0".join(_value(name, number) for name in PERSON_SCHEMA.field_names) for number in (0, 1)
     ]
-    return Target(feed, (FieldValueError,), ["\n".join(honest).encode(), b"R1\0M. Contoh\0L\0003-02-1970\0\0\0"])
+    return Target(
+        feed,
+        (FieldValueError,),
+        ["\n".join(honest).encode(), b"R1\0M. Contoh\0L\0003-02-1970\0\0\0"],
+        close=close,
+    )
 
 
 def local_line(folder: Path) -> Target:

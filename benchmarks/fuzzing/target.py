@@ -28,13 +28,14 @@ class Target:
 
     feed: gives it one input. refusals: the errors it documents; anything else that leaves it is a crash. seeds: inputs
     to begin from, one at least accepted. mutate: makes another input of one without breaking the form around the
-    change; without it, bytes are changed blindly.
+    change; without it, bytes are changed blindly. close: ends what goes on from one input to the next.
     """
 
     feed: Callable[[bytes], object]
     refusals: tuple[type[Exception], ...]
     seeds: Sequence[bytes]
     mutate: Callable[[bytes, Random], bytes] | None = None
+    close: Callable[[], object] = lambda: None
 
     def varied(self, data: bytes, chance: Random, blindly: Callable[[bytes], bytes]) -> bytes:
         """Return another input: changed by its form, in one place or a few, or blindly."""

@@ -20,6 +20,7 @@ from node.errors import TrustError
 from node.pki.repository import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from benchmarks.fuzzing.target import Target
@@ -30,8 +31,11 @@ SLOW = {"metadata": 40, "signed_metadata": 40, "registry": 60, "words": 60}
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
-    return {name: make(tmp_path_factory.mktemp(name)) for name, make in TARGETS.items()}
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+    made = {name: make(tmp_path_factory.mktemp(name)) for name, make in TARGETS.items()}
+    yield made
+    for target in made.values():
+        target.close()
 
 
 def accepts(target: Target, data: bytes) -> bool:
