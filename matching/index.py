@@ -14,6 +14,7 @@ import hmac
 import json
 import mmap
 import os
+import re
 import shutil
 from array import array
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ MAX_SEEN: Final = 1 << 16  # raw values of places and codes that are remembered,
 SPOT_BYTES: Final = 4096
 SPOTS: Final = 16
 
+_FILE_NAME: Final = r"\w{1,80}(\.\w{1,80})?"
 _KINDS: Final[dict[str, tuple[str, int | None]]] = {
     "rows": ("<u4", 0),
     "bits": ("<u2", 2),
@@ -807,7 +809,7 @@ class EncodedIndex:
         for name, entry in manifest.files.items():
             _require_known(name, entry)
             path = directory / name
-            if "/" in name or not path.is_file():
+            if not path.is_file():
                 raise IndexDamagedError(file=name, reason="missing")
             expected, found = entry.size_bytes if seal is None else sealed_bytes(entry.size_bytes), path.stat().st_size
             if found != expected:
@@ -912,9 +914,11 @@ def _divides(offsets: NDArray[Any], members: NDArray[Any]) -> bool:
 
 
 def _require_known(name: str, entry: FileEntry) -> None:
-    """Refuse a file whose type and shape are not what its name stands for: nothing else may be mapped."""
+    """Refuse what is no name of ours, or whose type and shape its name does not stand for: nothing else is mapped."""
     dtype, width = _KINDS.get(name.rpartition(".")[2], ("", None))
     dimensions = 1 if width is None else 2
+    if not re.fullmatch(_FILE_NAME, name, re.ASCII):
+        raise IndexDamagedError(file=MANIFEST, reason=f"its entry {name[:40]!r} names no file of an index")
     if entry.dtype != dtype or len(entry.shape) != dimensions or min(entry.shape) < 0:
         raise IndexDamagedError(file=MANIFEST, reason=f"its entry {name[:40]!r} is not of an index")
     if width and entry.shape[1] != width:

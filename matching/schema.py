@@ -15,6 +15,7 @@ WORD_BITS = 64
 NAME_LEVELS: Final = 47
 DATE_LEVELS: Final = 23
 TITLE: Final = "title"  # the field, its rules and its purpose
+MAX_NAME_LETTERS: Final = 64  # of a field: files of an index are called after it
 MAX_LEVELS = 64  # a level travels as one byte and indexes small tables; more would only thin the histograms
 
 
@@ -63,8 +64,9 @@ class FieldSpec:
 
     def __post_init__(self) -> None:
         """Refuse a field no kernel could serve."""
-        if not self.name.isidentifier():
-            raise SchemaError(f"field name {self.name!r} is not an identifier")
+        if not (self.name.isidentifier() and self.name.isascii() and len(self.name) <= MAX_NAME_LETTERS):
+            said = repr(self.name[: MAX_NAME_LETTERS + 1])
+            raise SchemaError(f"field name {said} is not an identifier of at most {MAX_NAME_LETTERS} plain letters")
         if self.rules not in RULES[self.kind]:
             raise SchemaError(f"field {self.name}: rules must be one of {', '.join(RULES[self.kind])}")
         if self.levels != LEVELS[self.kind]:

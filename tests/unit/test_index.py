@@ -130,6 +130,18 @@ def test_a_torn_manifest_is_refused(tmp_path: Path, text: str) -> None:
         EncodedIndex.open(tmp_path / "g", *KEYS.identity)
 
 
+FOREIGN = ["../rows", "/etc/rows", "", "name." + "x" * 300, "nam\\u00e9.rows", "a\\u0000.rows", "\\ud800.rows"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_manifest_that_names_no_file_of_ours_is_refused(tmp_path: Path, name: str) -> None:
+    build(tmp_path / "g", crowd(50))
+    path = tmp_path / "g" / MANIFEST
+    path.write_text(path.read_text().replace('"rows"', f'"{name}"'))
+    with pytest.raises(IndexDamagedError, match="names no file of an index"):
+        EncodedIndex.open(tmp_path / "g", *KEYS.identity)
+
+
 def test_a_folder_without_manifest_was_never_finished(tmp_path: Path) -> None:
     builder = IndexBuilder(tmp_path / "g", KEYS)
     builder.add(batch(crowd(10)))

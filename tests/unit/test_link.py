@@ -199,6 +199,12 @@ def test_a_schema_without_a_name_has_no_phonetic_blocks() -> None:
         BlockEncoder(FieldKeys.derive(SECRET, schema, 1))
 
 
+@pytest.mark.parametrize("name", ["", "two words", "x" * 65, "nam\N{LATIN SMALL LETTER E WITH ACUTE}", "../name"])
+def test_a_field_whose_name_no_file_could_bear_is_refused(name: str) -> None:
+    with pytest.raises(SchemaError, match="at most 64"):
+        FieldSpec(name, FieldKind.CODE, "exact", 3)
+
+
 # --- The command, on a population of known truth
 
 
