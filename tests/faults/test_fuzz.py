@@ -111,11 +111,13 @@ def test_what_once_broke_a_parser_is_refused(
 
 
 @needs_atheris
-def test_the_fuzzer_runs_as_often_as_it_is_told(tmp_path: Path) -> None:
+def test_the_fuzzer_runs_as_often_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.fuzz.RUNS_PER_PROCESS", 1500)
     found = fuzz("requests", 2000, 7, tmp_path)
     log = (tmp_path / "requests.log").read_text(errors="replace")
     assert (found.crashes, found.hangs) == (0, 0), f"{found.artifact}\n{log[-2000:]}"
     assert found.executions >= 2000
+    assert log.count("stat::number_of_executed_units") == 2, "two processes, one after the other"
 
 
 def test_what_the_fuzzer_says_of_a_crash_is_read(tmp_path: Path) -> None:
