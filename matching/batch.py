@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WORDS_AT_ONCE: Final = 4  # filters are multiples of 256 bits
+GOLDEN: Final = 0.6180339887498949  # multiples of it, without their whole part, spread evenly
 FINEST: Final = 10_000  # denominator of a threshold
 
 
 @dataclass(frozen=True, slots=True)
 class PackedFilters:
-    """Filters in blocks of rows, word after word, by rising number of set bits.
+    """Filters in blocks of rows, word after word; rows of a block have about as many set bits.
+
+    The blocks themselves lie spread out, so that whatever is asked, rows like it are met early.
 
     blocks: (blocks, words, rows) uint64. bits, ids: (blocks, rows) int64, a row's set bits and which row it was.
     """
@@ -41,9 +44,10 @@ class PackedFilters:
         ids[:rows] = order
         padded = np.zeros((blocks * BATCH_ROWS, words), dtype=np.uint64)
         padded[:rows] = filters[order]
-        turned = np.ascontiguousarray(padded.reshape(blocks, BATCH_ROWS, words).transpose(0, 2, 1))
+        spread = np.argsort(np.arange(blocks) * GOLDEN % 1.0)
+        turned = np.ascontiguousarray(padded.reshape(blocks, BATCH_ROWS, words)[spread].transpose(0, 2, 1))
         set_bits = np.append(bits[order], np.zeros(len(ids) - rows, dtype=np.int64))
-        return cls(turned, set_bits.reshape(blocks, BATCH_ROWS), ids.reshape(blocks, BATCH_ROWS))
+        return cls(turned, set_bits.reshape(blocks, BATCH_ROWS)[spread], ids.reshape(blocks, BATCH_ROWS)[spread])
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ def name_levels(offsets, tokens, similarity, best, token_weights, question_weigh
     Each question token, rarest first, takes the most similar registered token still free. The level is read from
     the share of the question's rarity that was found and the share of the registered name's rarity that was used.
 
-    offsets: (names + 1,) into tokens; name 0 is empty and stands for "missing". tokens: token numbers.
+    offsets: (names + 1,) into tokens, to their end; name 0 is empty and stands for "missing". tokens: token numbers.
     similarity: (question tokens, tokens) uint8. best: (tokens,) its maximum over question tokens.
     token_weights, question_weights: rarity in quarter bits. cells: (33, 33) uint8 levels by both shares in
     thirty-seconds. out: (names,) uint8.
@@ -504,7 +504,7 @@ def batch_dice(questions, blocks, bits, ids, numerator, denominator, rows, overl
     """Keep the rows most like each of many questions by Dice, none below numerator / denominator.
 
     questions: (questions, words) uint64, words a multiple of 4. blocks: (blocks, words, BATCH_ROWS) uint64, filters
-    turned so that one instruction takes a word of several rows, by rising number of set bits. bits, ids:
+    turned so that one instruction takes a word of several rows; alike in their number of set bits. bits, ids:
     (blocks, BATCH_ROWS) int64, a row's set bits, 0 for padding, and which row it was. rows, overlaps, totals:
     (questions, top) int64, filled best first, equals by row; Dice is 2 x overlap / total. found: (questions,) int64,
     how many are filled. An empty filter is like nothing.

@@ -135,7 +135,10 @@ def pruning_order(
 
     And, (fields,) too, the most bits that the fields after each in that order can add.
     First comes the field whose best registered level lies furthest above what the registered have on average.
+    histograms: persons of every level, field by field; of nobody, any order serves.
     """
+    if not all(histogram.any() for histogram in histograms):
+        return np.arange(len(bits), dtype=np.int64), np.zeros(len(bits), dtype=np.float32)
     best = np.array([table[: len(h)][h > 0].max() for table, h in zip(bits, histograms, strict=True)])
     usual = [float((table[: len(h)] * h).sum()) / h.sum() for table, h in zip(bits, histograms, strict=True)]
     order = np.argsort(usual - best, kind="stable")

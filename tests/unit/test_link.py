@@ -21,7 +21,7 @@ from matching.keys import FieldKeys
 from matching.link import LinkBatch, LinkRecord, link, one_to_one, select
 from matching.question import Client
 from matching.schema import PERSON_SCHEMA, FieldKind, FieldSpec, LinkageSchema
-from matching.search import field_levels
+from matching.search import field_levels, pruning_order
 from matching.weights import load_model
 from node.cli.main import cli
 from node.errors import ConfigError
@@ -135,6 +135,17 @@ def test_a_selection_of_rows_has_the_levels_they_had(tmp_path: Path) -> None:
         whole = field_levels(index, record().query, MODEL, name)[index.array("rows")[chosen, f]]
         assert field_levels(part, record().query, MODEL, name)[part.array("rows")[:, f]].tolist() == whole.tolist()
     assert select(index, PERSON_SCHEMA, chosen[:0]).size == 0
+
+
+def test_fields_that_tell_soonest_come_first_and_of_nobody_any_order_serves() -> None:
+    bits = np.array([[0, 1], [-5, 9], [-1, 2]], dtype=np.float32)
+    histograms = [np.array([9, 1]), np.array([9, 1]), np.array([10, 0])]
+    order, rest = pruning_order(bits, histograms)
+    assert order.tolist() == [1, 0, 2], "the last has no better level than the usual one"
+    assert rest.tolist() == [0, -1, 0]
+    order, rest = pruning_order(bits, [np.zeros(2, dtype=np.int64)] * 3)
+    assert sorted(order.tolist()) == [0, 1, 2]
+    assert rest.tolist() == [0, 0, 0]
 
 
 # --- Blocks
