@@ -158,9 +158,9 @@ def steal(index: EncodedIndex) -> Stolen:
     distinct, first, symbol = np.unique(filters, axis=0, return_index=True, return_inverse=True)
     offsets, tokens = index.array("name.offsets"), index.array("name.tokens")
     of_name = tuple(np.unique(symbol[tokens[offsets[name] : offsets[name + 1]]]) for name in range(len(offsets) - 1))
-    rows = index.array("rows")
-    names = rows[:, PERSON_SCHEMA.field_names.index("name")].astype(np.int64)
-    sexes = rows[:, PERSON_SCHEMA.field_names.index("sex")]
+    rows = index.numbers()
+    names = rows[PERSON_SCHEMA.field_names.index("name")].astype(np.int64)
+    sexes = rows[PERSON_SCHEMA.field_names.index("sex")]
     common = int(np.bincount(sexes[sexes > 0]).argmax())
     persons, of_first = np.zeros(len(distinct), np.int64), np.zeros(len(distinct))
     for name, sex in zip(names.tolist(), sexes.tolist(), strict=True):
@@ -403,8 +403,8 @@ def read_years(target: Target, stolen: Stolen, guess: Guess, public: Public) -> 
     """
     spelling_number = {spelling: number for number, spelling in enumerate(public.spellings)}
     known = _years_by_name(target.public, spelling_number)
-    first = PERSON_SCHEMA.field_names.index("birth_date")
-    values = np.asarray(target.index.array("birth_date.values"))[target.index.array("rows")[:, first], 0]
+    dates = target.index.numbers()[PERSON_SCHEMA.field_names.index("birth_date")]
+    values = np.asarray(target.index.array("birth_date.values"))[dates, 0]
     tokens = np.unique(values[values != 0])
     seen = np.zeros((len(tokens), len(public.spellings)))
     at = np.searchsorted(tokens, values)

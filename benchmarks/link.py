@@ -121,17 +121,19 @@ def build(
     """Encode the file that is linked to."""
     issues: Counter[str] = Counter()
     builder, encoder = IndexBuilder(directory, keys), BlockEncoder(keys)
-    by_row: list[tuple[int, ...]] = []
+    blocking: dict[str, tuple[int, ...]] = {}  # keys by record id: an index has an order of its own
     for part in records.iter_slices(BATCH_PERSONS):
         found = builder.add(record_batch(part))
         issues.update(f"B, {issue.field}: {issue.reason}" for issue in found)
         rejected = {issue.row for issue in found if issue.rejected}
         if phonetic:
-            rows = enumerate(part.select(REGISTRY_FIELDS).iter_rows(named=True))
-            by_row += [encoder.stored(values) for row, values in rows if row not in rejected]
+            records_of = zip(part["record_id"], part.select(REGISTRY_FIELDS).iter_rows(named=True), strict=True)
+            kept = (each for row, each in enumerate(records_of) if row not in rejected)
+            blocking.update((record_id, encoder.stored(values)) for record_id, values in kept)
         progress(part.height)
     builder.finish(now, records.height)
     index = EncodedIndex.open(directory, *keys.identity)
+    by_row = (blocking[index.record_id(row)] for row in range(index.size))
     return Registry(index, Blocks.build(by_row) if phonetic else None, issues)
 
 

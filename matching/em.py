@@ -173,8 +173,8 @@ def row_levels(index: EncodedIndex, query: EncodedQuery, model: MatchModel) -> N
 
     For training and for explaining, on the own side: what leaves a province is never a row.
     """
-    rows, names = index.array("rows"), model.schema.field_names
-    return np.stack([field_levels(index, query, model, name)[rows[:, f]] for f, name in enumerate(names)], axis=1)
+    rows, names = index.numbers(), model.schema.field_names
+    return np.stack([field_levels(index, query, model, name)[rows[f]] for f, name in enumerate(names)], axis=1)
 
 
 def null_of(levels: NDArray[np.uint8], sizes: Sequence[int]) -> list[NDArray[np.int64]]:

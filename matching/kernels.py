@@ -16,6 +16,7 @@ FILTER_WORDS: Final = 8  # 512 bits: words 0-3 hold spelling, words 4-7 hold sou
 HALF_BITS: Final = 256
 SIMILARITY_STEPS: Final = 16  # Dice is cut into sixteenths before the two halves are combined
 TOKENS_PER_STEP: Final = 1 << 14  # of all names, one after the other: their places stay in the fastest caches
+VALUES_PER_STEP: Final = 32  # levels compared by one vector instruction or two
 CLASS_SLOTS: Final = 1 << 14  # evidence classes one pass can count; the caller asks for fewer when they do not fit
 ROWS_PER_CLASS: Final = 5
 ROUNDING_BITS: Final = np.float32(0.001)  # more than sums of weights in another order can differ by
@@ -163,48 +164,73 @@ def name_levels(offsets, tokens, similarity, best, token_weights, question_weigh
             out[name] = _name_level(members, similarity, token_weights, question_weights, total_asked, cells)
 
 
+@njit(nogil=True)
+def _count_other(levels, counts, usual, value, out):
+    if levels[value] == usual:
+        return np.int64(0)
+    out[levels[value]] += counts[value]
+    return counts[value]
+
+
 @njit(
     types.void(
         types.Array(_U8, 1, "C", readonly=True),
         types.Array(types.int64, 1, "C", readonly=True),
+        types.int64,
         types.Array(types.int64, 1, "C"),
     ),
     cache=True,
     nogil=True,
 )
-def level_histogram(levels, counts, out):
-    """Add up persons per level: levels, counts: (values,) level and persons of each distinct value; out: (levels,)."""
-    for value in range(levels.shape[0]):
-        out[levels[value]] += counts[value]
+def level_histogram(levels, counts, persons, out):
+    """Add up persons per level.
+
+    levels, counts: (values,) level and persons of each distinct value. persons: all of them together. out: (levels,).
+    """
+    # Most values have the level of the last one, "different": their counts, which fill no cache, are not looked at.
+    usual = levels[levels.shape[0] - 1]
+    left = persons
+    whole = levels.shape[0] // VALUES_PER_STEP * VALUES_PER_STEP
+    for start in range(0, whole, VALUES_PER_STEP):
+        others = _U8(0)
+        for k in range(VALUES_PER_STEP):
+            others |= levels[start + k] ^ usual
+        if others:
+            for value in range(start, start + VALUES_PER_STEP):
+                left -= _count_other(levels, counts, usual, value, out)
+    for value in range(whole, levels.shape[0]):
+        left -= _count_other(levels, counts, usual, value, out)
+    out[usual] += left
 
 
 @njit(nogil=True)
-def _may_reach(columns, levels, bases, bits, order, rest, floor, start, rows, weights):
-    """List the persons who may reach the floor, from row `start` on, as many as there is room for; return how many.
+def _may_reach(block, levels, bases, bits, order, rest, floor, places, weights):
+    """List the persons of a block who may reach the floor, by their places in it; return how many.
 
     Field after field of the order leaves fewer of them. Whom it keeps may still lie just below: sums of another order
     differ in their last digits.
     """
     last = min(1, order.shape[0] - 1)  # the first two at once; a lone field counts once
     first, second = order[0], order[last]
+    firsts, seconds = block[first], block[second]
     of_first, of_second = levels[bases[first] :], levels[bases[second] :]
     first_bits, second_bits = bits[first], bits[second] * np.float32(last)
     least = floor - ROUNDING_BITS - rest[last]
     found = 0
-    for i in range(start, start + rows.shape[0]):
-        weight = first_bits[of_first[columns[i, first]]] + second_bits[of_second[columns[i, second]]]
+    for i in range(block.shape[1]):
+        weight = first_bits[of_first[firsts[i]]] + second_bits[of_second[seconds[i]]]
         if weight >= least:
-            rows[found] = np.uint32(i)
+            places[found] = np.uint32(i)
             weights[found] = weight
             found += 1
     for place in range(2, order.shape[0]):
         f = order[place]
-        field_levels, field_bits = levels[bases[f] :], bits[f]
+        numbers, field_levels, field_bits = block[f], levels[bases[f] :], bits[f]
         least = floor - ROUNDING_BITS - rest[place]
         kept = 0
         for k in range(found):
-            weight = weights[k] + field_bits[field_levels[columns[rows[k], f]]]
-            rows[kept] = rows[k]
+            weight = weights[k] + field_bits[field_levels[numbers[places[k]]]]
+            places[kept] = places[k]
             weights[kept] = weight
             kept += np.int64(weight >= least)
         found = kept
@@ -221,7 +247,6 @@ def _may_reach(columns, levels, bases, bits, order, rest, floor, start, rows, we
         types.Array(_F32, 1, "C", readonly=True),
         _F32,
         types.int64,
-        types.int64,
         types.Array(types.uint64, 1, "C"),
         types.Array(types.int64, 1, "C"),
         types.Array(types.uint32, 2, "C"),
@@ -229,25 +254,25 @@ def _may_reach(columns, levels, bases, bits, order, rest, floor, start, rows, we
     cache=True,
     nogil=True,
 )
-def collect_classes(columns, levels, bases, bits, order, rest, floor, start, stop, codes, counts, rows):
+def collect_classes(block, levels, bases, bits, order, rest, floor, start, codes, counts, rows):
     """Count the persons of every evidence class whose match weight reaches `floor`.
 
-    columns: (persons, fields) uint32, number of the distinct value. levels: the levels of all distinct values, field
+    block: (fields, persons) uint32, number of the distinct value. levels: the levels of all distinct values, field
     after field; bases: (fields,) where each field starts. bits: (fields, 64) float32 weight of a level.
     order: (fields,) int64, in which the fields are looked at until a person cannot reach the floor. rest: (fields,)
-    float32, the most that the fields after this one in that order can still add. start, stop: rows to visit.
-    codes: (CLASS_SLOTS,) uint64 open-addressing table of class code + 1, 0 = free; counts, rows: beside it.
+    float32, the most that the fields after this one in that order can still add. start: row of the block's first
+    person. codes: (CLASS_SLOTS,) uint64 open-addressing table of class code + 1, 0 = free; counts, rows: beside it.
     Returns the number of persons that reached the floor but found the table full.
     """
-    fields = columns.shape[1]
+    fields = block.shape[0]
     slots = codes.shape[0]
     lost = np.int64(0)
-    kept, sums = np.empty(stop - start, np.uint32), np.empty(stop - start, np.float32)
-    for i in kept[: _may_reach(columns, levels, bases, bits, order, rest, floor, start, kept, sums)]:
+    kept, sums = np.empty(block.shape[1], np.uint32), np.empty(block.shape[1], np.float32)
+    for i in kept[: _may_reach(block, levels, bases, bits, order, rest, floor, kept, sums)]:
         weight = np.float32(0)
         code = np.uint64(0)
         for f in range(fields):
-            level = levels[bases[f] + np.int64(columns[i, f])]
+            level = levels[bases[f] + np.int64(block[f, i])]
             weight += bits[f, level]
             code = (code << np.uint64(LEVEL_BITS)) | np.uint64(level)
         if weight < floor:
@@ -263,7 +288,7 @@ def collect_classes(columns, levels, bases, bits, order, rest, floor, start, sto
             continue
         codes[slot] = mark
         if counts[slot] < ROWS_PER_CLASS:
-            rows[slot, counts[slot]] = np.uint32(i)
+            rows[slot, counts[slot]] = np.uint32(start + i)
         counts[slot] += 1
     return lost
 
@@ -283,20 +308,20 @@ def collect_classes(columns, levels, bases, bits, order, rest, floor, start, sto
     cache=True,
     nogil=True,
 )
-def collect_rows(columns, levels, bases, bits, order, rest, floor, rows, weights):
-    """List the persons whose match weight reaches `floor`, with it; the arguments are those of `collect_classes`.
+def collect_rows(block, levels, bases, bits, order, rest, floor, places, weights):
+    """List the persons of a block whose match weight reaches `floor`, with it; arguments as of `collect_classes`.
 
-    rows: (persons,) uint32; weights: (persons,) float32. Returns how many of them were filled.
+    places: (persons,) uint32, in the block; weights: (persons,) float32. Returns how many of them were filled.
     """
-    fields = columns.shape[1]
+    fields = block.shape[0]
     found = np.int64(0)
     # What is found is written where it was read, or before.
-    for i in rows[: _may_reach(columns, levels, bases, bits, order, rest, floor, 0, rows, weights)]:
+    for i in places[: _may_reach(block, levels, bases, bits, order, rest, floor, places, weights)]:
         weight = np.float32(0)
         for f in range(fields):
-            weight += bits[f, levels[bases[f] + np.int64(columns[i, f])]]
+            weight += bits[f, levels[bases[f] + np.int64(block[f, i])]]
         if weight >= floor:
-            rows[found] = np.uint32(i)
+            places[found] = np.uint32(i)
             weights[found] = weight
             found += 1
     return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from matching.index import EncodedIndex
+from matching.index import EncodedIndex, lay_out
 from matching.kernels import collect_rows, level_histogram
 from matching.schema import FieldKind, require_same
 from matching.search import CROWD_BITS, field_levels, pruning_order
@@ -192,7 +192,7 @@ class _Linker:
         found = []
         for spec, level in zip(self._model.schema.fields, levels, strict=True):
             histogram = np.zeros(spec.levels, dtype=np.int64)
-            level_histogram(level, part.array(f"{spec.name}.counts"), histogram)
+            level_histogram(level, part.array(f"{spec.name}.counts"), part.size, histogram)
             found.append(histogram)
         return found
 
@@ -225,12 +225,15 @@ def _weigh(
     """Return the rows of a registry, or of a part, whose match weight reaches the floor, and their weights."""
     bases = np.zeros(len(levels), dtype=np.int64)
     np.cumsum([len(level) for level in levels[:-1]], out=bases[1:])
-    rows = np.empty(part.size, dtype=np.uint32)
-    weights = np.empty(part.size, dtype=np.float32)
-    found = collect_rows(
-        part.array("rows"), np.concatenate(levels), bases, bits, *pruning, np.float32(floor), rows, weights
-    )
-    return rows[:found].copy(), weights[:found].copy()
+    flat = np.concatenate(levels)
+    rows, weights = [_NO_LINKS.rows], [_NO_LINKS.bits]
+    for start, block in part.blocks():
+        places = np.empty(block.shape[1], dtype=np.uint32)
+        sums = np.empty(block.shape[1], dtype=np.float32)
+        found = collect_rows(block, flat, bases, bits, *pruning, np.float32(floor), places, sums)
+        rows.append(places[:found] + np.uint32(start))
+        weights.append(sums[:found].copy())
+    return np.concatenate(rows), np.concatenate(weights)
 
 
 def _sample(registry: EncodedIndex, schema: LinkageSchema) -> EncodedIndex:
@@ -242,18 +245,19 @@ def _sample(registry: EncodedIndex, schema: LinkageSchema) -> EncodedIndex:
 
 def select(registry: EncodedIndex, schema: LinkageSchema, rows: NDArray[np.integer[Any]]) -> EncodedIndex:
     """Return an index, in memory, of some rows of a registry and of the values they have; it holds no record ids."""
-    numbers = np.asarray(registry.array("rows")[rows])
-    arrays: dict[str, NDArray[Any]] = {"rows": np.zeros_like(numbers)}
+    numbers = registry.numbers(rows)
+    arrays: dict[str, NDArray[Any]] = {}
     for f, spec in enumerate(schema.fields):
         # Value 0 is "missing" in every index, used or not.
-        used, places = np.unique(np.append(np.uint32(0), numbers[:, f]), return_inverse=True)
-        arrays["rows"][:, f] = places[1:]
+        used, places = np.unique(np.append(np.uint32(0), numbers[f]), return_inverse=True)
+        numbers[f] = places[1:]
         arrays[f"{spec.name}.counts"] = np.bincount(places[1:], minlength=len(used)).astype(np.int64)
         if spec.kind is FieldKind.NAME:
             arrays |= _select_names(registry, spec.name, used)
         else:
             parts = ("values", "filters", "bits") if spec.kind is FieldKind.PLACE else ("values",)
             arrays |= {f"{spec.name}.{part}": registry.array(f"{spec.name}.{part}")[used] for part in parts}
+    arrays["rows"] = lay_out(numbers)
     return EncodedIndex(replace(registry.manifest, persons=len(rows)), arrays, ())
 
 

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from matching.question import EncodedQuery
     from matching.weights import MatchModel
 
-ROWS_PER_STEP: Final = 1 << 20  # rows visited between two looks at the deadline: a few milliseconds
 CROWD_BITS: Final = 14  # persons this many bits under the size of the registry matter only in crowds, which add up to 1
 
 # Agreement levels of a place; 0 is missing.
@@ -105,7 +104,7 @@ def search(
         levels.append(field_levels(index, query, model, name))
     histograms = tuple(np.zeros(spec.levels, dtype=np.int64) for spec in schema.fields)
     for spec, level, histogram in zip(schema.fields, levels, histograms, strict=True):
-        level_histogram(level, index.array(f"{spec.name}.counts"), histogram)
+        level_histogram(level, index.array(f"{spec.name}.counts"), index.size, histogram)
     bits = model.bits(query, histograms)
     codes, counts, rows = _collect(index, levels, bits, pruning_order(bits, histograms), check)
     class_levels = _decode(codes, schema)
@@ -292,7 +291,6 @@ def _collect(
     check: Callable[[], None],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
     """Count the classes whose weight can matter; returns their codes, counts and some rows of each."""
-    columns = index.array("rows")
     bases = np.zeros(len(levels), dtype=np.int64)
     np.cumsum([len(level) for level in levels[:-1]], out=bases[1:])
     floor = np.log2(index.size) - CROWD_BITS
@@ -302,12 +300,9 @@ def _collect(
         counts = np.zeros(CLASS_SLOTS, dtype=np.int64)
         rows = np.zeros((CLASS_SLOTS, ROWS_PER_CLASS), dtype=np.uint32)
         lost = 0
-        for start in range(0, len(columns), ROWS_PER_STEP):
+        for start, block in index.blocks():
             check()
-            stop = min(start + ROWS_PER_STEP, len(columns))
-            lost += collect_classes(
-                columns, flat, bases, bits, *pruning, np.float32(floor), start, stop, codes, counts, rows
-            )
+            lost += collect_classes(block, flat, bases, bits, *pruning, np.float32(floor), start, codes, counts, rows)
         if not lost:
             used = np.flatnonzero(codes)
             return codes[used] - np.uint64(1), counts[used], rows[used]

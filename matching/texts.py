@@ -54,6 +54,18 @@ class Texts:
         places = (self.ends - self.ends[0]).tolist()
         return [text[start:end] for start, end in pairwise(places)]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Texts]) -> Self:
+        """Join texts, part after part."""
+        lengths = [np.diff(part.ends) for part in parts]
+        ends = np.zeros(sum(map(len, lengths)) + 1, dtype=np.int64)
+        np.cumsum(np.concatenate(lengths), out=ends[1:])
+        return cls(np.concatenate([part.data[part.ends[0] : part.ends[-1]] for part in parts]), ends)
+
+    def part(self, start: int, stop: int) -> Texts:
+        """Return the texts from `start` to before `stop`."""
+        return Texts(self.data, self.ends[start : stop + 1])
+
     def take(self, places: NDArray[np.int64]) -> Texts:
         """Return some of the texts, in the order of `places`."""
         starts, lengths = self.ends[places], (self.ends[1:] - self.ends[:-1])[places]

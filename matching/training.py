@@ -61,7 +61,7 @@ def count_levels(
                 levels = field_levels(index, query, model, spec.name)
                 histogram += np.bincount(levels, weights=index.array(f"{spec.name}.counts"), minlength=spec.levels)
                 if code == truth.province:
-                    hits[spec.name, group][levels[index.array("rows")[truth.row, f]]] += 1
+                    hits[spec.name, group][levels[index.numbers(np.array([truth.row]))[f, 0]]] += 1
             histogram[0] = 0
             if histogram.sum():
                 null[spec.name, group] += histogram / histogram.sum()

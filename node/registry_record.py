@@ -132,7 +132,7 @@ def changed_fields(
 
 def _known(index: EncodedIndex, row: int, f: int, spec: FieldSpec) -> bytes:
     """Return all that an index knows of one person in the schema's field number `f`; alike in all indexes of a key."""
-    number = int(index.array("rows")[row, f])
+    number = int(index.numbers(np.array([row]))[f, 0])
     if spec.kind is FieldKind.NAME:
         start, stop = index.array(f"{spec.name}.offsets")[number : number + 2]
         tokens = index.array(f"{spec.name}.tokens")[start:stop]

@@ -114,11 +114,11 @@ def test_a_registry_is_the_same_index_from_whatever_it_came(
     assert (report.persons, report.rejected, report.rejects_file) == (4, 0, None)
     assert desk.answering() == ("g000001", IDS)
     with desk.index() as index:
-        rows = np.array(index.array("rows"))
+        rows = index.numbers()
     (tmp_path / "plain.csv").write_text(csv_text())
     desk.load(tmp_path / "plain.csv")
     with desk.index() as index:
-        assert np.array_equal(rows, index.array("rows"))
+        assert np.array_equal(rows, index.numbers())
 
 
 @pytest.mark.postgres
@@ -303,7 +303,7 @@ def test_dates_of_a_workbook_are_dates_however_the_cell_is_formatted(desk: Desk,
         sheet.write_row(4, 0, ["4", "SITI", 1945])
     desk.load(tmp_path / "r.xlsx")
     with desk.index() as index:
-        dates = index.array("rows")[:, 4]
+        dates = index.numbers()[4]
         assert dates[0] == dates[1] == dates[2]
         assert 0 != dates[3] != dates[0]
         assert [index.record_id(row) for row in range(4)] == ["1", "2", "3", "4"]

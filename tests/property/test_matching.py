@@ -18,7 +18,15 @@ from matching.encoding import MIN_NEAR_LETTERS, FilterEncoder, encode_client, fi
 from matching.errors import FieldValueError
 from matching.fields import parse_born, parse_registry_date, parse_sex
 from matching.index import half_weights
-from matching.kernels import CLASS_SLOTS, ROWS_PER_CLASS, collect_classes, collect_rows, name_levels, token_similarity
+from matching.kernels import (
+    CLASS_SLOTS,
+    ROWS_PER_CLASS,
+    collect_classes,
+    collect_rows,
+    level_histogram,
+    name_levels,
+    token_similarity,
+)
 from matching.names import parse_name
 from matching.phonetics import token_forms, wide_sound
 from matching.places import resolve_place
@@ -179,6 +187,20 @@ def registries(
 
 
 @QUICK
+@given(st.integers(0, 2**32), st.integers(1, 300), st.integers(0, 20))
+def test_persons_per_level_are_those_of_a_plain_count(seed: int, values: int, others: int) -> None:
+    rng = np.random.default_rng(seed)
+    levels = np.full(values, rng.integers(0, 64), dtype=np.uint8)
+    levels[rng.integers(0, values, others)] = rng.integers(0, 64, others)
+    counts = rng.integers(0, 1 << 40, values)
+    expected = np.zeros(64, dtype=np.int64)
+    np.add.at(expected, levels, counts)
+    out = np.zeros(64, dtype=np.int64)
+    level_histogram(levels, counts, int(counts.sum()), out)
+    assert out.tolist() == expected.tolist()
+
+
+@QUICK
 @given(registries(), st.integers(-20, 30))
 def test_one_pass_over_the_persons_counts_and_lists_what_a_plain_loop_does(
     registry: tuple[NDArray[np.uint32], list[NDArray[np.uint8]], NDArray[np.float32], NDArray[np.int64]], floor: int
@@ -193,14 +215,15 @@ def test_one_pass_over_the_persons_counts_and_lists_what_a_plain_loop_does(
     weights = [sum(float(bits[f, level]) for f, level in enumerate(each)) for each in reached]
 
     found, weighed = np.zeros(len(rows), np.uint32), np.zeros(len(rows), np.float32)
-    count = collect_rows(rows, flat, bases, bits, order, rest, np.float32(floor), found, weighed)
+    block = np.ascontiguousarray(rows.T)
+    count = collect_rows(block, flat, bases, bits, order, rest, np.float32(floor), found, weighed)
     expected = [row for row, weight in enumerate(weights) if weight >= floor]
     assert found[:count].tolist() == expected
     assert weighed[:count].tolist() == [weights[row] for row in expected]
 
     codes, counts = np.zeros(CLASS_SLOTS, np.uint64), np.zeros(CLASS_SLOTS, np.int64)
     some = np.zeros((CLASS_SLOTS, ROWS_PER_CLASS), np.uint32)
-    lost = collect_classes(rows, flat, bases, bits, order, rest, np.float32(floor), 0, len(rows), codes, counts, some)
+    lost = collect_classes(block, flat, bases, bits, order, rest, np.float32(floor), 0, codes, counts, some)
     assert lost == 0
     assert sorted(counts[counts > 0].tolist()) == sorted(Counter(reached[row] for row in expected).values())
 
@@ -406,14 +429,16 @@ def test_an_index_gives_back_the_ids_and_counts_of_any_batch(rows: list[tuple[st
         index, issues = build(folder / "g", rows, size=size)
         kept = [row for row in rows if parse_name(row[1] or "").tokens or parse_name(row[1] or "").mother]
         kept = [row for row in kept if row[0] and len(row[0].encode()) <= 255]
-        assert [index.record_id(at) for at in range(index.size)] == [row[0] for row in kept]
+        ids = [index.record_id(at) for at in range(index.size)]
+        assert Counter(ids) == Counter(row[0] for row in kept)
         assert sum(issue.rejected for issue in issues) == len(rows) - len(kept)
-        numbers = index.array("rows")
+        numbers = index.numbers()
         for f, name in enumerate(PERSON_SCHEMA.field_names):
             counts = index.array(f"{name}.counts")
-            assert np.bincount(numbers[:, f], minlength=len(counts)).tolist() == counts.tolist()
-        sexes = [row[2] in {"L", "P"} for row in kept]
-        assert (numbers[:, PERSON_SCHEMA.field_names.index("sex")] > 0).tolist() == sexes
+            assert np.bincount(numbers[f], minlength=len(counts)).tolist() == counts.tolist()
+        sexes = Counter((row[0], row[2] in {"L", "P"}) for row in kept)
+        known = (numbers[PERSON_SCHEMA.field_names.index("sex")] > 0).tolist()
+        assert Counter(zip(ids, known, strict=True)) == sexes
         index.verify(folder / "g")
     finally:
         shutil.rmtree(folder)

@@ -23,7 +23,29 @@ def test_every_person_comes_back_with_its_record_id(tmp_path: Path) -> None:
     rows = crowd(2500)
     index, issues = build(tmp_path / "g", rows)
     assert issues == []
-    assert [index.record_id(row) for row in range(index.size)] == [row[0] for row in rows]
+    assert {index.record_id(row) for row in range(index.size)} == {row[0] for row in rows}
+    assert index.size == len(rows)
+
+
+def test_rows_lie_in_blocks_that_are_sorted_by_the_first_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = crowd(700)
+    whole, _ = build(tmp_path / "whole", rows)
+    of_id = {whole.record_id(row): numbers for row, numbers in enumerate(whole.numbers().T.tolist())}
+    monkeypatch.setattr("matching.index.BLOCK_PERSONS", 64)
+    index, _ = build(tmp_path / "blocks", rows, size=100)
+    came = {row[0]: place for place, row in enumerate(rows)}
+    starts = []
+    for start, block in index.blocks():
+        starts.append(start)
+        assert block.shape == (len(PERSON_SCHEMA.fields), min(64, 700 - start))
+        ids = [index.record_id(start + place) for place in range(block.shape[1])]
+        order = [(int(number), came[record_id]) for number, record_id in zip(block[0], ids, strict=True)]
+        assert order == sorted(order)
+        assert {place // 64 for _, place in order} == {start // 64}
+    assert starts == list(range(0, 700, 64))
+    assert {index.record_id(row): numbers for row, numbers in enumerate(index.numbers().T.tolist())} == of_id
+    some = np.array([699, 0, 63, 64, 64])
+    assert index.numbers(some).T.tolist() == [of_id[index.record_id(row)] for row in some.tolist()]
 
 
 def test_batches_of_any_size_make_the_same_index(tmp_path: Path) -> None:
@@ -32,15 +54,15 @@ def test_batches_of_any_size_make_the_same_index(tmp_path: Path) -> None:
     many, _ = build(tmp_path / "many", rows, size=13)
     for name in ("name", "mother_name", "birth_date"):
         assert sorted(one.array(f"{name}.counts")) == sorted(many.array(f"{name}.counts"))
-    same = [one.array("rows")[:, 0][i] == one.array("rows")[:, 0][0] for i in range(700)]
-    assert same == [many.array("rows")[:, 0][i] == many.array("rows")[:, 0][0] for i in range(700)]
+    same = [one.numbers()[0][i] == one.numbers()[0][0] for i in range(700)]
+    assert same == [many.numbers()[0][i] == many.numbers()[0][0] for i in range(700)]
 
 
 def test_order_of_name_tokens_makes_no_second_name(tmp_path: Path) -> None:
     index, _ = build(
         tmp_path / "g", [("1", "Siti Aminah", None, None, None, None)] * 2 + [("2", "AMINAH SITI") + (None,) * 4]
     )
-    assert set(index.array("rows")[:, 0]) == {1}
+    assert set(index.numbers()[0]) == {1}
     assert index.array("name.counts").tolist() == [0, 3]
 
 
@@ -68,14 +90,14 @@ def test_persons_without_a_name_are_rejected_and_odd_values_are_missing(tmp_path
 def test_father_and_mother_named_inside_the_name_fill_their_own_fields(tmp_path: Path) -> None:
     index, _ = build(tmp_path / "g", [("1", "Ahmad bin Slamet", "L", None, None, None)])
     father = PERSON_SCHEMA.field_names.index("father_name")
-    assert index.array("rows")[0, father] == 1
+    assert index.numbers()[father, 0] == 1
 
 
 def test_a_newborn_without_a_name_is_kept_under_its_mothers(tmp_path: Path) -> None:
     rows = [("1", "By. Ny. Siti Aminah", "L", None, None, None), ("2", "...", "L", None, None, "Siti Aminah")]
     index, issues = build(tmp_path / "g", rows)
     name, mother = (PERSON_SCHEMA.field_names.index(field) for field in ("name", "mother_name"))
-    assert index.array("rows")[:, [name, mother]].tolist() == [[0, 1]]
+    assert index.numbers()[[name, mother]].tolist() == [[0], [1]]
     assert [issue.row for issue in issues] == [1]
 
 
@@ -200,7 +222,7 @@ def test_many_names_outgrow_the_first_interning_table(tmp_path: Path) -> None:
     names = [f"{a}a{b}i{c}u{d}an" for a in alphabet for b in alphabet for c in alphabet for d in alphabet[:12]]
     rows = [(str(i), name, None, None, None, None) for i, name in enumerate(names)]
     index, _ = build(tmp_path / "g", rows, size=7000)
-    assert len(np.unique(index.array("rows")[:, 0])) == len(set(names))
+    assert len(np.unique(index.numbers()[0])) == len(set(names))
     assert index.array("name.counts").sum() == len(names)
 
 
@@ -277,6 +299,6 @@ def test_a_column_of_titles_counts_instead_of_what_the_name_says(tmp_path: Path)
     place = PERSON_SCHEMA.field_names.index("title")
     rows = [("1", "Slamet", "Haji"), ("2", "H. Slamet", None), ("3", "H. Slamet", "S.Pd")]
     index, _ = build(tmp_path / "g", rows, columns=("record_id", "name", "title"))
-    numbers = index.array("rows")[:, place].tolist()
+    numbers = index.numbers()[place].tolist()
     tokens = [int(index.array("title.values")[number, 0]) for number in numbers]
     assert tokens == [KEYS.token("title", "title", "haji"), 0, KEYS.token("title", "title", "spd")]

@@ -52,13 +52,27 @@ def test_weights_are_those_of_a_plain_loop_over_every_pair(tmp_path: Path) -> No
         for spec, level in zip(PERSON_SCHEMA.fields, levels, strict=True)
     ]
     bits = MODEL.bits(query, histograms, discounted=True)
-    rows = index.array("rows")
+    rows = index.numbers().T
     plain = [sum(float(bits[f, levels[f][row[f]]]) for f in range(len(levels))) for row in rows]
     found = next(link([record()], index, MODEL, threshold_bits=0.0))
     expected = sorted((row for row, weight in enumerate(plain) if weight >= 0), key=lambda row: (-plain[row], row))
     assert found.rows.tolist() == expected
     assert found.bits == pytest.approx([plain[row] for row in expected], abs=1e-3)
     assert found.compared == index.size
+
+
+def test_blocks_of_any_size_give_the_same_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    links = []
+    for size in (1 << 20, 64):
+        monkeypatch.setattr("matching.index.BLOCK_PERSONS", size)
+        index, _ = build(tmp_path / str(size), [*crowd(600), JOKO])
+        found = next(link([record()], index, MODEL, threshold_bits=-20.0))
+        ids = [index.record_id(row) for row in found.rows.tolist()]
+        links.append(sorted(zip(ids, found.bits.tolist(), strict=True)))
+        part = select(index, PERSON_SCHEMA, np.arange(index.size))
+        assert part.numbers().shape == (len(PERSON_SCHEMA.fields), index.size)
+    assert links[0] == links[1]
+    assert len(links[0]) > 1
 
 
 def test_the_right_person_comes_first_and_is_likely(tmp_path: Path) -> None:
@@ -132,8 +146,8 @@ def test_a_selection_of_rows_has_the_levels_they_had(tmp_path: Path) -> None:
     chosen = np.array([500, 3, 77, 501, 3], dtype=np.uint32)
     part = select(index, PERSON_SCHEMA, chosen)
     for f, name in enumerate(PERSON_SCHEMA.field_names):
-        whole = field_levels(index, record().query, MODEL, name)[index.array("rows")[chosen, f]]
-        assert field_levels(part, record().query, MODEL, name)[part.array("rows")[:, f]].tolist() == whole.tolist()
+        whole = field_levels(index, record().query, MODEL, name)[index.numbers(chosen)[f]]
+        assert field_levels(part, record().query, MODEL, name)[part.numbers()[f]].tolist() == whole.tolist()
     assert select(index, PERSON_SCHEMA, chosen[:0]).size == 0
 
 

@@ -60,7 +60,7 @@ def _level(tmp_path: Path, field: str, stored: str | None, asked: str | None) ->
         str(question["name"]), question["sex"], question["birth_date"], question["birthplace"], question["mother_name"]
     )
     levels = field_levels(index, encode_client(client, KEYS, TODAY), MODEL, field)
-    return int(levels[index.array("rows")[0, PERSON_SCHEMA.field_names.index(field)]])
+    return int(levels[index.numbers()[PERSON_SCHEMA.field_names.index(field), 0]])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_nobody_is_called_by_a_longer_name(tmp_path: Path) -> None:
 def test_level_of_a_title_that_was_said_with_the_name(tmp_path: Path, stored: str, asked: str, level: int) -> None:
     index, _ = build(tmp_path / "one", [("1", stored, None, None, None, None)])
     levels = field_levels(index, encode_client(Client(asked), KEYS, TODAY), MODEL, "title")
-    assert levels[index.array("rows")[0, PERSON_SCHEMA.field_names.index("title")]] == level
+    assert levels[index.numbers()[PERSON_SCHEMA.field_names.index("title"), 0]] == level
 
 
 def test_counts_of_every_field_add_up_to_the_registry(tmp_path: Path) -> None:
@@ -194,10 +194,26 @@ def test_classes_count_what_a_plain_loop_counts(tmp_path: Path) -> None:
     query = encode_client(DJOKO, KEYS, TODAY)
     result = search(index, query, MODEL)
     levels = [field_levels(index, query, MODEL, name) for name in PERSON_SCHEMA.field_names]
-    rows = index.array("rows")
-    everyone = [tuple(int(levels[f][rows[i, f]]) for f in range(rows.shape[1])) for i in range(index.size)]
+    rows = index.numbers()
+    everyone = [tuple(int(levels[f][row[f]]) for f in range(len(rows))) for row in rows.T]
     first = tuple(int(level) for level in result.evidence.class_levels[0])
     assert everyone.count(first) == result.evidence.class_counts[0] == 3
+
+
+def test_blocks_of_any_size_give_the_same_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [*crowd(500), *[(f"T{i}", "JOKO SUSILO", "L", "1958-04-03", "KEBUMEN", "SITI AMINAH") for i in range(3)]]
+    query = encode_client(DJOKO, KEYS, TODAY)
+    found = []
+    for size in (1 << 20, 64):
+        monkeypatch.setattr("matching.index.BLOCK_PERSONS", size)
+        index, _ = build(tmp_path / str(size), rows)
+        result = search(index, query, MODEL)
+        ids = {index.record_id(row) for place, row in result.candidates if place == 0}
+        found.append((result.evidence.class_levels.tolist(), result.evidence.class_counts.tolist(), ids))
+        histograms = [histogram.tolist() for histogram in result.evidence.histograms]
+        assert histograms == [histogram.tolist() for histogram in search(index, query, MODEL).evidence.histograms]
+    assert found[0] == found[1]
+    assert found[0][2] == {"T0", "T1", "T2"}
 
 
 def test_an_answer_holds_few_handles_and_classes(tmp_path: Path) -> None:
