@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.match import bench_keys, build_indexes, clients, open_indexes
 from benchmarks.populations import TODAY, Population, generate
 from matching.at_rest import KEY_BYTES, AtRestKey
-from matching.encoding import FilterEncoder, QueryEncoder, bigrams, filter_words
+from matching.encoding import FilterEncoder, QueryEncoder, bigrams, filter_words, near_forms
 from matching.errors import FieldValueError
 from matching.fields import FIRST_YEAR, parse_registry_date
 from matching.names import expand_word, parse_name
@@ -59,6 +59,9 @@ KNOWN_TOKENS: Final = 60  # to a thief who has met some of the registered
 NEAR_YEARS: Final = 2.0  # over how many years names are taken for the same fashion
 EVERYBODY: Final = 0.2  # share of names that any year may have
 FEW: Final = 1e-3
+FEW_FORMS: Final = 8.0  # log-likelihood lost at most by a number of near forms that does not fit
+NO_GUESS: Final = -1e9  # its log-likelihood
+SLIP: Final = 2.0  # log-likelihood gained by a reading that is one slip from the reading of a token that is
 SPREAD: Final = 1.3  # of the log of a token's frequency, from the country's table to one province
 
 
@@ -90,7 +93,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Public:
-    """The public name table by spelling: share of persons who bear it, share of women among them, rarity, bigrams."""
+    """The public name table by spelling: share of persons who bear it, share of women among them, rarity, bigrams.
+
+    near: near forms of a token that is spelt so.
+    """
 
     spellings: tuple[str, ...]
     share: Floats
@@ -99,6 +105,8 @@ class Public:
     grams: tuple[frozenset[str], ...]
     spelling_grams: NDArray[np.int64]
     sound_grams: NDArray[np.int64]
+    near: tuple[frozenset[str], ...]
+    near_forms: NDArray[np.int64]
 
 
 @cache
@@ -114,6 +122,7 @@ def public_names() -> Public:
             pair[1] += int(n_m)
             example.setdefault(spelling, part)
     both = np.array([sum(pair) for pair in counts.values()])
+    near = tuple(frozenset(near_forms(example[spelling])) for spelling in counts)
     return Public(
         spellings=tuple(counts),
         share=both / REFERENCE_PERSONS,
@@ -122,6 +131,8 @@ def public_names() -> Public:
         grams=tuple(frozenset(bigrams(spelling)) for spelling in counts),
         spelling_grams=np.array([len(bigrams(spelling)) for spelling in counts]),
         sound_grams=np.array([len(bigrams(token_forms(example[spelling]).sound)) for spelling in counts]),
+        near=near,
+        near_forms=np.array([len(forms) for forms in near]),
     )
 
 
@@ -131,7 +142,8 @@ class Stolen:
 
     bits: (symbols, 256) of the spelling half. sound_bits: set bits of the other half. weight: the rarity byte.
     persons: how many bear each. first_sex: share of them with the sex of the more frequent value.
-    of_name: symbols of each distinct name. names: the name's number of every person.
+    of_name: symbols of each distinct name. names: the name's number of every person. near_forms: how many each has;
+    slips: pairs of symbols with a near form in common.
     """
 
     bits: NDArray[np.bool_]
@@ -141,6 +153,8 @@ class Stolen:
     first_sex: Floats
     of_name: tuple[NDArray[np.int64], ...]
     names: NDArray[np.int64]
+    near_forms: NDArray[np.int64]
+    slips: NDArray[np.int64]
     symbol_of: Mapping[bytes, int] = field(repr=False)
 
     def women_first(self, public: Public) -> bool:
@@ -166,6 +180,7 @@ def steal(index: EncodedIndex) -> Stolen:
     for name, sex in zip(names.tolist(), sexes.tolist(), strict=True):
         persons[of_name[name]] += 1
         of_first[of_name[name]] += sex == common
+    forms, owners = np.asarray(index.array("name.near")), symbol[np.asarray(index.array("name.near_tokens"))]
     half = np.ascontiguousarray(distinct[:, : HALF // 64].astype("<u8")).view(np.uint8)
     return Stolen(
         bits=np.unpackbits(half, axis=1, bitorder="little").astype(bool),
@@ -175,8 +190,23 @@ def steal(index: EncodedIndex) -> Stolen:
         first_sex=of_first / np.maximum(persons, 1),
         of_name=of_name,
         names=names,
+        near_forms=np.bincount(index.array("name.near_tokens"), minlength=len(filters))[first],
+        slips=_pairs(forms, owners),
         symbol_of={row.astype("<u8").tobytes(): number for number, row in enumerate(distinct)},
     )
+
+
+def _pairs(forms: NDArray[np.uint64], owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the pairs of different owners of one form, (pairs, 2), each in both directions. forms: ascending."""
+    starts = np.flatnonzero(np.append(True, forms[1:] != forms[:-1])) if len(forms) else np.zeros(0, np.int64)
+    found = {
+        (int(one), int(other))
+        for group in np.split(owners, starts[1:])
+        for one in group
+        for other in group
+        if one != other
+    }
+    return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
 
 
 # --- The thief's attacks --------------------------------------------------------------------------------------------
@@ -186,11 +216,18 @@ def steal(index: EncodedIndex) -> Stolen:
 class Guess:
     """Best guesses by symbol: (symbols, k) numbers of public spellings, likeliest first; -1 where there is none.
 
-    margin: (symbols,) log-likelihood of the first over the second.
+    fit: (symbols, k) their log-likelihoods.
     """
 
     ranked: NDArray[np.int64]
-    margin: Floats
+    fit: Floats
+
+    @property
+    def margin(self) -> Floats:
+        """Log-likelihood of each first guess over the second; a lone one is sure."""
+        if self.fit.shape[1] == 1:
+            return np.where(self.ranked[:, 0] >= 0, np.inf, 0.0)
+        return np.asarray(self.fit[:, 0] - self.fit[:, 1])
 
     @property
     def first(self) -> NDArray[np.int64]:
@@ -204,7 +241,7 @@ def by_rank(stolen: Stolen, public: Public) -> Guess:
     order, common = np.argsort(-stolen.persons, kind="stable"), np.argsort(-public.share, kind="stable")
     count = min(len(order), len(common))
     out[order[:count], 0] = common[:count]
-    return Guess(out, np.zeros(len(out)))
+    return Guess(out, np.zeros(out.shape))
 
 
 def by_features(stolen: Stolen, public: Public, *, rarity: bool) -> Guess:
@@ -212,8 +249,11 @@ def by_features(stolen: Stolen, public: Public, *, rarity: bool) -> Guess:
     return _ranked(stolen, public, lambda symbols, names: _features(stolen, public, symbols, names), rarity=rarity)
 
 
-def by_patterns(stolen: Stolen, public: Public, start: Guess, *, rarity: bool) -> Guess:
-    """Learn from the surest guesses which bits each bigram sets, read all tokens with that, and learn again."""
+def by_patterns(stolen: Stolen, public: Public, start: Guess, *, rarity: bool, lengths: bool = False) -> Guess:
+    """Learn from the surest guesses which bits each bigram sets, read all tokens with that, and learn again.
+
+    lengths: by how many near forms a token has, too: one for each letter, but for doubled ones, and one more.
+    """
     guess = start
     for _ in range(ROUNDS):
         expected = _expected_bits(stolen, public, guess)
@@ -227,7 +267,8 @@ def by_patterns(stolen: Stolen, public: Public, start: Guess, *, rarity: bool) -
         ) -> Floats:
             there = stolen.bits[symbols].astype(np.float32)
             pattern = there @ log_set[names].T + (1 - there) @ log_clear[names].T
-            return np.asarray(pattern.astype(np.float64) + _features(stolen, public, symbols, names))
+            found = pattern.astype(np.float64) + _features(stolen, public, symbols, names)
+            return np.asarray(found + _forms_fit(stolen, public, symbols, names) if lengths else found)
 
         guess = _ranked(stolen, public, fits, rarity=rarity)
     return guess
@@ -249,6 +290,24 @@ def _features(stolen: Stolen, public: Public, symbols: NDArray[np.int64], names:
         likely = HALF * (1 - (1 - 1 / HALF) ** draws)
         score -= 0.5 * ((observed[:, None] - likely) / 1.5) ** 2
     return np.asarray(score, dtype=np.float64)
+
+
+def _forms_fit(stolen: Stolen, public: Public, symbols: NDArray[np.int64], names: NDArray[np.int64]) -> Floats:
+    """Return how well numbers of near forms fit: equal filters may be of words of other lengths, so none rules out."""
+    off = stolen.near_forms[symbols][:, None] - public.near_forms[names]
+    return np.asarray(-np.minimum(FEW_FORMS, 4.0 * off**2), dtype=np.float64)
+
+
+def by_slips(stolen: Stolen, public: Public, guess: Guess) -> Guess:
+    """Choose among the best guesses anew: what lies one slip apart must be read as what lies one slip apart."""
+    fit = guess.fit.copy()
+    for one, other in stolen.slips.tolist():
+        read = guess.ranked[other, 0]
+        if read >= 0:
+            forms = public.near[read]
+            fit[one] += [SLIP * bool(each >= 0 and forms & public.near[each]) for each in guess.ranked[one].tolist()]
+    order = np.argsort(-fit, axis=1, kind="stable")
+    return Guess(np.take_along_axis(guess.ranked, order, axis=1), np.take_along_axis(fit, order, axis=1))
 
 
 def _expected_bits(stolen: Stolen, public: Public, guess: Guess) -> Floats:
@@ -279,7 +338,7 @@ def _ranked(
     keep: int = 5,
 ) -> Guess:
     """Rank public spellings for every symbol: those of equal rarity, or, without the rarity byte, common ones."""
-    out, margin = np.full((len(stolen.persons), keep), -1), np.zeros(len(stolen.persons))
+    out, fits = np.full((len(stolen.persons), keep), -1), np.full((len(stolen.persons), keep), NO_GUESS)
     everything = np.arange(len(public.spellings))
     groups = (
         [
@@ -296,9 +355,8 @@ def _ranked(
             best = np.argpartition(-fit, keep, axis=1)[:, :keep] if len(names) > keep else np.argsort(-fit, axis=1)
             best = np.take_along_axis(best, np.argsort(-np.take_along_axis(fit, best, axis=1), axis=1), axis=1)
             out[part, : best.shape[1]] = names[best]
-            ordered = np.take_along_axis(fit, best, axis=1)
-            margin[part] = ordered[:, 0] - ordered[:, 1] if best.shape[1] > 1 else np.inf
-    return Guess(out, margin)
+            fits[part, : best.shape[1]] = np.take_along_axis(fit, best, axis=1)
+    return Guess(out, fits)
 
 
 # --- Measuring the thief --------------------------------------------------------------------------------------------
@@ -361,15 +419,20 @@ def thief(target: Target) -> list[Finding]:
     truth = true_spellings(target, stolen)
     plain = by_features(stolen, public, rarity=False)
     rare = by_features(stolen, public, rarity=True)
+    patterns = by_patterns(stolen, public, rare, rarity=True)
+    lengths = by_patterns(stolen, public, rare, rarity=True, lengths=True)
     guesses = {
         "frequency alone": by_rank(stolen, public),
         "frequency, sex, set bits": plain,
         "those and the rarity byte": rare,
-        "those, and bit patterns of bigrams": by_patterns(stolen, public, rare, rarity=True),
+        "those, and bit patterns of bigrams": patterns,
+        "those, and lengths from near forms": lengths,
+        "those, and who is one slip apart": by_slips(stolen, public, lengths),
         "all but the rarity byte": by_patterns(stolen, public, plain, rarity=False),
         "all but the rarity byte, 60 tokens known": by_patterns(
             stolen, public, _known_beforehand(stolen, truth, public), rarity=False
         ),
+        "all but the rarity byte, and lengths": by_patterns(stolen, public, plain, rarity=False, lengths=True),
     }
     notes = {"all but the rarity byte": "this start is too weak to learn patterns from; no proof that none is better"}
     found = [
@@ -377,23 +440,23 @@ def thief(target: Target) -> list[Finding]:
         for how, guess in guesses.items()
         for what, share in read_names(stolen, guess, truth, public).items()
     ]
-    best = guesses["those, and bit patterns of bigrams"]
-    years = read_years(target, stolen, best, public)
+    years = read_years(target, stolen, patterns, public)
     for what, share in zip(("year of birth", "year of birth within three"), years, strict=True):
         found.append(Finding("thief of an opened index", f"persons, {what}, by the names of each year", share, "share"))
     places = read_places(target)
     found.append(Finding("thief of an opened index", "persons, birthplace, by frequency alone", places, "share"))
+    titles = read_titles(target)
+    found.append(Finding("thief of an opened index", "persons with titles, all of them, by frequency", titles, "share"))
     return found
 
 
 def _known_beforehand(stolen: Stolen, truth: Sequence[str | None], public: Public) -> Guess:
     """Return what a thief knows who can name the bearers of the most frequent tokens."""
     numbers = {spelling: number for number, spelling in enumerate(public.spellings)}
-    ranked, margin = np.full((len(truth), 1), -1), np.zeros(len(truth))
+    ranked = np.full((len(truth), 1), -1)
     for symbol in np.argsort(-stolen.persons, kind="stable")[:KNOWN_TOKENS].tolist():
         ranked[symbol, 0] = numbers.get(truth[symbol] or "", -1)
-        margin[symbol] = np.inf if ranked[symbol, 0] >= 0 else 0.0
-    return Guess(ranked, margin)
+    return Guess(ranked, np.zeros(ranked.shape))
 
 
 def read_years(target: Target, stolen: Stolen, guess: Guess, public: Public) -> tuple[float, float]:
@@ -447,6 +510,18 @@ def read_places(target: Target) -> float:
     # The index's own order of frequency is that of the truth: a value is a text resolved.
     named = dict(zip(order, (text for text, _ in common.most_common()), strict=False))
     return sum(named.get(text) == text for text in truth) / max(len(truth), 1)
+
+
+def read_titles(target: Target) -> float:
+    """Align titles with another population's by frequency; return the share of persons with any who are read right."""
+
+    def counted(population: Population) -> Counter[tuple[str, ...]]:
+        names = population.registry["name"].drop_nulls()
+        return Counter(titles for name in names if (titles := tuple(sorted(parse_name(name).titles))))
+
+    truth = counted(target.population)
+    named = dict(zip(dict(truth.most_common()), dict(counted(target.public).most_common()), strict=False))
+    return sum(count for titles, count in truth.items() if named.get(titles) == titles) / max(truth.total(), 1)
 
 
 # --- The key holder -------------------------------------------------------------------------------------------------

@@ -62,13 +62,30 @@ def test_a_thief_of_an_opened_index_reads_most_names(target: Target) -> None:
     assert after["persons, the whole name"] > 0.5
 
 
+def test_near_forms_tell_a_thief_lengths_and_who_is_one_slip_apart(target: Target) -> None:
+    stolen, public = leakage.steal(target.index), leakage.public_names()
+    truth = leakage.true_spellings(target, stolen)
+    numbers = {spelling: number for number, spelling in enumerate(public.spellings)}
+    known = [(symbol, numbers[spelling]) for symbol, spelling in enumerate(truth) if spelling in numbers]
+    symbols, names = np.array(known).T
+    assert np.mean(stolen.near_forms[symbols] == public.near_forms[names]) > 0.9
+    apart = [(numbers.get(truth[one] or "", -1), numbers.get(truth[other] or "", -1)) for one, other in stolen.slips]
+    apart = [(one, other) for one, other in apart if one >= 0 <= other]
+    assert np.mean([bool(public.near[one] & public.near[other]) for one, other in apart]) > 0.9
+    start = leakage.by_features(stolen, public, rarity=True)
+    before = leakage.by_patterns(stolen, public, start, rarity=True)
+    after = leakage.by_slips(stolen, public, leakage.by_patterns(stolen, public, start, rarity=True, lengths=True))
+    read = [leakage.read_names(stolen, guess, truth, public)["tokens"] for guess in (before, after)]
+    assert read[1] >= read[0]
+
+
 def test_reading_is_measured_against_the_truth(target: Target) -> None:
     stolen, public = leakage.steal(target.index), leakage.public_names()
     truth = leakage.true_spellings(target, stolen)
     numbers = {spelling: number for number, spelling in enumerate(public.spellings)}
     perfect = np.array([[numbers.get(spelling or "", -1)] for spelling in truth])
-    right = leakage.read_names(stolen, Guess(perfect, np.zeros(len(truth))), truth, public)
-    nothing = leakage.read_names(stolen, Guess(np.full_like(perfect, -1), np.zeros(len(truth))), truth, public)
+    right = leakage.read_names(stolen, Guess(perfect, np.zeros(perfect.shape)), truth, public)
+    nothing = leakage.read_names(stolen, Guess(np.full_like(perfect, -1), np.zeros(perfect.shape)), truth, public)
     in_table = np.mean([spelling in numbers for spelling in truth if spelling is not None])
     assert right["tokens"] == pytest.approx(float(in_table))
     assert set(nothing.values()) == {0.0}
