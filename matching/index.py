@@ -3,7 +3,7 @@
 Every field keeps its distinct values once; a person is a row of value numbers. A question is scored against distinct
 values only, then one pass over the rows counts evidence classes. Value 0 of every field means "missing". Rows lie in
 blocks, a block's persons in the order of their first field's values and field after field: a pass reads only the fields
-it looks at, and the levels of the first field, which has the most values, in the order in which they lie.
+it looks at, and the levels of the first one, as a rule a name with millions of values, in the order in which they lie.
 
 On disk a generation is one folder: little-endian arrays without headers, their shapes, sizes and SHA-256 in
 manifest.json, which is written last. docs/matching.md, "Index", lists the files.
@@ -54,7 +54,7 @@ MAX_RECORD_ID_BYTES: Final = 255
 PLACE_TOKENS: Final = (4, 8, 2)  # keyed tokens kept per place: regencies, related regencies, provinces
 FIRST_SLOTS: Final = 1 << 16
 MAX_SEEN: Final = 1 << 16  # raw values of places and codes that are remembered, and words of places
-BLOCK_PERSONS: Final = 1 << 20  # whose rows lie together: read in a few milliseconds, and sorted in little memory
+BLOCK_PERSONS: Final = 1 << 20  # whose rows lie together; part of FORMAT: who changes it changes that too
 SPOT_BYTES: Final = 4096
 SPOTS: Final = 16
 
@@ -177,7 +177,7 @@ class Manifest:
             body: dict[str, Any] = json.loads(text)
             _check_tag(text, tag, body["salt"], at_rest)
             if body["format"] != FORMAT:
-                raise IndexDamagedError(file=MANIFEST, reason=f"format is not {FORMAT}")
+                raise IndexDamagedError(file=MANIFEST, reason=_other_format(body["format"]))
             files = {
                 name: FileEntry(f["dtype"], tuple(map(int, f["shape"])), f["sha256"], f["spot"])
                 for name, f in body["files"].items()
@@ -195,8 +195,14 @@ class Manifest:
             )
         except FileNotFoundError:
             raise IndexDamagedError(file=MANIFEST, reason="missing: this folder is not a finished index") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise IndexDamagedError(file=MANIFEST, reason="not a manifest of ours, or torn") from None
+
+
+def _other_format(found: object) -> str:
+    if isinstance(found, str) and re.fullmatch(r"pulang-index-\d{1,4}", found, re.ASCII):
+        return f"it is of another version of Pulang, whole but of format {found}; this one reads {FORMAT}"
+    return f"format is not {FORMAT}"
 
 
 def _without_tag(content: bytes) -> tuple[bytes, str]:
@@ -582,7 +588,10 @@ def _name_rules(schema: LinkageSchema) -> set[str]:
 
 
 class IndexBuilder:
-    """Streams batches of persons into a new generation folder. Memory grows with distinct values, not with persons."""
+    """Streams batches of persons into a new generation folder.
+
+    Memory grows with distinct values, not with persons, beyond a block of them.
+    """
 
     def __init__(
         self,
@@ -884,14 +893,17 @@ class EncodedIndex:
         yield from _blocks(self._arrays["rows"], self.size)
 
     def numbers(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.uint32]:
-        """Return the value numbers of some persons, or of all, (fields, persons)."""
+        """Return the value numbers of some persons, or of all, (fields, persons). Raises IndexError."""
+        if rows is None and self.size:
+            return np.concatenate([block for _, block in self.blocks()], axis=1)
         flat = self._arrays["rows"]
-        rows = np.arange(self.size) if rows is None else rows
+        places = np.zeros(0, dtype=np.int64) if rows is None else rows.astype(np.int64)
+        if ((places < 0) | (places >= self.size)).any():
+            raise IndexError("there is no such row")
         fields = len(flat) // max(self.size, 1)
-        start = rows.astype(np.int64) // BLOCK_PERSONS * BLOCK_PERSONS
+        start = places // BLOCK_PERSONS * BLOCK_PERSONS
         length = np.minimum(BLOCK_PERSONS, self.size - start)
-        first = start * fields + rows - start
-        return np.asarray(flat[first + np.arange(fields)[:, None] * length], dtype=np.uint32)
+        return np.asarray(flat[start * fields + places - start + np.arange(fields)[:, None] * length], dtype=np.uint32)
 
     def token_places(self, name: str, numbers: NDArray[np.uint32]) -> NDArray[np.integer[Any]]:
         """Return where tokens of these numbers stand in a field's arrays; a selection of persons lacks most of them."""
@@ -1002,7 +1014,7 @@ def _values_fit(arrays: Mapping[str, NDArray[Any]], field: Mapping[str, Any]) ->
 
 
 def _counts_fit(counts: NDArray[np.int64], persons: int) -> bool:
-    return bool((counts >= 0).all() and int(counts.sum()) == persons)
+    return bool((counts >= 0).all() and counts.max(initial=0) <= persons and int(counts.sum()) == persons)
 
 
 def _bits_fit(filters: NDArray[np.uint64], bits: NDArray[np.uint16]) -> bool:
@@ -1016,9 +1028,11 @@ def _check_shapes(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Non
     """Refuse a manifest whose arrays do not belong together: the kernels do not check bounds."""
     try:
         rows = arrays["rows"]
+        # Searches take the fields from the model, whose fingerprint is the question's and the manifest's.
+        of_schema = hashlib.sha256(manifest.schema.encode()).hexdigest() == manifest.fingerprint
         fields = json.loads(manifest.schema)["fields"]
         ids = arrays["record_ids.offsets"]
-        good = 0 < manifest.persons == len(ids) - 1 and len(rows) == manifest.persons * len(fields)
+        good = of_schema and 0 < manifest.persons == len(ids) - 1 and len(rows) == manifest.persons * len(fields)
         good = good and _divides(ids, arrays["record_ids.bytes"])
         values = np.array([len(arrays[f"{field['name']}.counts"]) for field in fields])
         good = good and all((block.max(axis=1) < values).all() for _, block in _blocks(rows, manifest.persons))
@@ -1029,4 +1043,5 @@ def _check_shapes(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Non
     except (KeyError, ValueError, TypeError):
         good = False
     if not good:
-        raise IndexDamagedError(file=MANIFEST, reason=f"does not describe an index ({describe(b'', manifest.epoch)})")
+        described = describe(_unhex(manifest.fingerprint), manifest.epoch)
+        raise IndexDamagedError(file=MANIFEST, reason=f"does not describe an index ({described})")

@@ -100,9 +100,10 @@ def link(
 
 
 def one_to_one(batches: Iterable[LinkBatch]) -> LinkBatch:
-    """Keep links best first, none whose record or whose row is already linked; equal ones by probability, then order.
+    """Keep links best first, none whose record or whose row is already linked.
 
-    Greedy: not the assignment of greatest total weight, but nobody loses a link to a weaker one.
+    Equal ones by probability, then by record and row. Greedy: not the assignment of greatest total weight, but nobody
+    loses a link to a weaker one.
     """
     kept = list(batches) or [_NO_LINKS]
     records = np.concatenate([batch.records for batch in kept])

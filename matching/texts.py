@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FIRST_BYTES: Final = 1 << 16
+_TEXTS_PER_STEP: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,16 @@ class Texts:
         starts, lengths = self.ends[places], (self.ends[1:] - self.ends[:-1])[places]
         ends = np.zeros(len(places) + 1, dtype=np.int64)
         np.cumsum(lengths, out=ends[1:])
-        return Texts(self.data[np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])], ends)
+        data = np.empty(int(ends[-1]), dtype=np.uint8)
+        for first in range(
+            0, len(places), _TEXTS_PER_STEP
+        ):  # a step's byte numbers are eight times as large as its bytes
+            some = slice(first, first + _TEXTS_PER_STEP)
+            begin, stop = int(ends[first]), int(ends[min(first + _TEXTS_PER_STEP, len(places))])
+            data[begin:stop] = self.data[
+                np.repeat(starts[some] - ends[:-1][some], lengths[some]) + np.arange(begin, stop)
+            ]
+        return Texts(data, ends)
 
 
 class GrowingTexts:

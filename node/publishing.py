@@ -67,6 +67,16 @@ def published(home: NodeHome) -> dict[int, tuple[str, Manifest]]:
     return found
 
 
+def unreadable(home: NodeHome) -> IndexDamagedError | None:
+    """Return why the generation that should answer cannot be read; None when it can, or there is none."""
+    for name in _links(home).values():
+        try:
+            Manifest.read(home.generations / name, index_key(home))
+        except IndexDamagedError as error:
+            return error
+    return None
+
+
 def next_name(home: NodeHome) -> str:
     """Return the name of the generation that is built next."""
     return f"g{max([*_numbered(home), *map(number_of, _links(home).values()), 0]) + 1:06d}"
@@ -135,11 +145,12 @@ def remove_epochs(home: NodeHome, valid: Collection[int]) -> tuple[str, ...]:
     """
     if not home.generations.is_dir():
         return ()
+    ended = _ended(home, valid)
     for link, name in _links(home).items():
-        if _epoch_of(home, name) not in {*valid, None}:
+        if name in ended:
             (home.generations / link).unlink()
     sync_folder(home.generations)
-    gone = [path for path in _numbered(home).values() if _epoch_of(home, path.name) not in {*valid, None}]
+    gone = [path for path in _numbered(home).values() if path.name in ended]
     for path in gone:
         shutil.rmtree(path)
     return tuple(sorted(path.name for path in gone))
@@ -149,7 +160,17 @@ def has_epochs_beside(home: NodeHome, valid: Collection[int]) -> bool:
     """Return whether there is anything `remove_epochs` would remove."""
     if not home.generations.is_dir():
         return False
-    return any(_epoch_of(home, path.name) not in {*valid, None} for path in _numbered(home).values())
+    return bool(_ended(home, valid))
+
+
+def _ended(home: NodeHome, valid: Collection[int]) -> set[str]:
+    """Return the generations of epochs that are not valid: by the manifest, or the link of one that is unreadable."""
+    ended = {path.name for path in _numbered(home).values() if _epoch_of(home, path.name) not in {*valid, None}}
+    for link, name in _links(home).items():
+        told = re.fullmatch(rf"{re.escape(home.current.name)}-e(\d+)", link)
+        if told and int(told[1]) not in valid and _epoch_of(home, name) is None:
+            ended.add(name)
+    return ended
 
 
 def _point(home: NodeHome, link: Path, name: str) -> None:

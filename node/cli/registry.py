@@ -245,11 +245,14 @@ def reencode(home: NodeHome, epoch: int | None, *, background: bool) -> None:
 def status(home: NodeHome, *, as_json: bool) -> None:
     """Show the generation that answers, and that of the other valid epoch if there is one."""
     from matching.schema import PERSON_SCHEMA  # noqa: PLC0415
-    from node.publishing import published  # noqa: PLC0415
+    from node.publishing import published, unreadable  # noqa: PLC0415
 
     config = load_config(home)
     found = published(home) if home.generations.is_dir() else {}
     if not found:
+        damage = unreadable(home) if home.generations.is_dir() else None
+        if damage is not None:
+            raise damage
         click.echo(json.dumps({"generation": None}) if as_json else "no registry imported yet")
         return
     asked_in = _valid_epochs(home, config)

@@ -15,7 +15,9 @@ import pytest
 import xlsxwriter
 
 import node.sources
+from matching.index import FORMAT, MANIFEST
 from node.errors import ConfigError, ImportRejectedError
+from node.generation import index_key
 from node.mapping import ColumnMap, guess_mapping
 from node.sources import open_source
 from tests.postgres import postgres_server  # noqa: F401 - the fixture
@@ -434,6 +436,20 @@ def test_the_command_guesses_shows_and_wants_a_yes(desk: Desk, tmp_path: Path) -
 def test_status_before_the_first_import(desk: Desk) -> None:
     assert pulang(desk, "status").stdout == "no registry imported yet\n"
     assert json.loads(pulang(desk, "status", "--json").stdout) == {"generation": None}
+
+
+def test_status_of_an_index_of_another_version_says_so(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(csv_text())
+    desk.load(tmp_path / "r.csv")
+    manifest = desk.home.generations / "g000001" / MANIFEST
+    seal, text = index_key(desk.home), manifest.read_bytes().rpartition(b"}")[0] + b"}\n"
+    text = text.replace(FORMAT.encode(), b"pulang-index-4")
+    tag = seal.generation(bytes.fromhex(json.loads(text)["salt"])).tag(text)
+    manifest.write_bytes(text + tag.encode() + b"\n")
+    status = pulang(desk, "status")
+    assert status.returncode == 74
+    assert "another version of Pulang, whole but of format pulang-index-4" in status.stderr
+    assert "pulang registry import" in status.stderr
 
 
 def test_a_password_in_a_url_is_never_shown(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from node.generation import Generations
 from node.home import NodeHome
 from node.importer import import_registry
 from node.mapping import guess_mapping
-from node.publishing import import_lock, promote, published, remove_epochs
+from node.publishing import has_epochs_beside, import_lock, promote, published, remove_epochs
 from node.sources import open_source
 from tests.registries import NOW, PEOPLE, csv_text
 
@@ -142,6 +142,16 @@ def test_a_damaged_manifest_is_no_reason_to_remove_anything(home: NodeHome) -> N
     (home.generations / "g000001" / "manifest.json").write_text("{")
     assert remove_epochs(home, {2}) == ()
     assert set(published(home)) == {2}
+
+
+def test_what_is_linked_under_an_ended_epoch_goes_even_where_it_cannot_be_read(home: NodeHome) -> None:
+    load(home, 2, 1)
+    load(home, 3, 2)
+    promote(home, 2)
+    (home.generations / "g000001" / "manifest.json").write_text("{")
+    assert has_epochs_beside(home, {2})
+    assert remove_epochs(home, {2}) == ("g000001",)
+    assert links(home) == {"current": "g000002"}
 
 
 def test_two_cannot_hold_the_lock_of_imports(home: NodeHome) -> None:
