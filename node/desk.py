@@ -43,7 +43,13 @@ def make_desk(runtime: NodeRuntime) -> Desk:
 
 def make_followup(runtime: NodeRuntime, desk: Desk) -> FollowUp:
     """Return the queue that asks again; `run` it while the node serves."""
-    return FollowUp(desk, runtime.cases, resting=runtime.peers.resting, generation=_Asking(runtime).generation)
+    own = {runtime.config.province}  # is asked without a connection
+    return FollowUp(
+        desk,
+        runtime.cases,
+        resting=lambda: runtime.peers.resting() - own,
+        generation=_Asking(runtime).generation,
+    )
 
 
 class _Asking:

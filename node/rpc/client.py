@@ -23,6 +23,7 @@ from node.errors import (
     PeerRestingError,
     PeerTimeoutError,
     PeerUnreachableError,
+    TrustError,
 )
 from node.pki.identity import Identity
 from node.pki.trust import server_anchors
@@ -191,7 +192,15 @@ class Peers:
             raise PeerContractError(f"{member.name}: its answer breaks the contract: {error}") from None
 
     def resting(self) -> frozenset[str]:
-        """Return the members that are left alone at this moment."""
+        """Return the members that are left alone at this moment: all while our own certificate or list does not count.
+
+        What is put off for that is no failure of theirs, and is asked as soon as it counts again.
+        """
+        membership = self._membership.get()
+        try:
+            self._check_own(self._credentials.get(), membership)
+        except TrustError:
+            return frozenset(member.code for member in membership.members)
         now_s = time.monotonic()
         return frozenset(code for code, peer in self._peers.items() if peer.breaker.rest_s(now_s) > 0)
 
@@ -300,16 +309,9 @@ class Peers:
             await asyncio.sleep(delay_s)
             connection = self._connect(member, even_if_expired=even_if_expired)
 
-    def _connect(self, member: Member, *, even_if_expired: bool) -> _Connection:
-        """Return the member's channel; a new one when our credentials, its address or intermediates have changed.
-
-        A channel that failed to connect refuses every call until its own pause is over, whether or not the peer is back
-        by then. How often a peer is dialled, its breaker decides: so such a channel is replaced, too.
-        """
+    def _check_own(self, credentials: Credentials, membership: Membership, *, even_if_expired: bool = False) -> None:
+        """Raise TrustError where a peer would close the connection without a word: here the reason is known."""
         now = self._now()
-        credentials = self._credentials.get()
-        membership = self._membership.get()
-        # A peer would close the connection without a word: say it here, where the reason is known.
         if not credentials.not_before <= now < credentials.not_after:
             raise CertificateExpiredError(
                 "our own certificate is past its end, or not yet valid",
@@ -317,6 +319,16 @@ class Peers:
             )
         if not even_if_expired:
             membership.check_validity(now)
+
+    def _connect(self, member: Member, *, even_if_expired: bool) -> _Connection:
+        """Return the member's channel; a new one when our credentials, its address or intermediates have changed.
+
+        A channel that failed to connect refuses every call until its own pause is over, whether or not the peer is back
+        by then. How often a peer is dialled, its breaker decides: so such a channel is replaced, too.
+        """
+        credentials = self._credentials.get()
+        membership = self._membership.get()
+        self._check_own(credentials, membership, even_if_expired=even_if_expired)
         anchors = self._anchors_of(membership, member.code)
         known = self._connections.get(member.code)
         made_of = (member.address, anchors)

@@ -116,6 +116,18 @@ async def test_caller_with_an_expired_certificate_is_not_let_in(federation: Fede
         await ask(late, asked)
 
 
+async def test_nobody_is_asked_again_while_our_own_certificate_has_ended(federation: Federation, asked: Node) -> None:
+    """What cannot be asked is no failure of the peer: waits must not grow, and end when the certificate is back."""
+    node = federation.node("32")
+    federation.certify(node, at=now() - timedelta(days=1, seconds=-6), days=1)
+    async with peers_of(node) as peers:
+        assert peers.resting() == frozenset()
+        await asyncio.sleep(7)
+        assert asked.member.code in peers.resting()
+        federation.certify(node)
+        assert peers.resting() == frozenset()
+
+
 async def test_caller_of_a_province_that_is_no_member_is_refused(
     federation: Federation, asked: Node, tmp_path: Path
 ) -> None:
