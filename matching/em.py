@@ -13,7 +13,7 @@ import numpy as np
 
 from matching.errors import EstimationError
 from matching.search import field_levels
-from matching.training import SMOOTHING
+from matching.training import SHARED_PAIRS, SMOOTHING
 from matching.weights import GROUPS, FieldWeights, MatchModel, question_group
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ TOP_PAIRS: Final = 20
 RANDOM_PAIRS: Final = 40
 PASSES: Final = 2  # the second picks its likely pairs by the weights of the first
 MAX_COVERAGE: Final = 0.999  # some doubt is always left that a question means anybody here
-SHARED_PAIRS: Final = 20.0  # pairs' worth of what holds for all questions, in every group of questions
 MIN_LOG: Final = -1e9  # stands for the logarithm of 0 where two of them are subtracted
 TINY: Final = float(np.finfo(np.float64).tiny)
 

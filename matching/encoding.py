@@ -373,6 +373,7 @@ class QueryEncoder:
             regencies=place_tokens(self.keys, field, place.regencies, "regency"),
             related=place_tokens(self.keys, field, place.related, "regency"),
             provinces=place_tokens(self.keys, field, place.provinces, "province"),
+            district=place.district,
         )
 
     def _date(self, field: str, text: str, today: date) -> DateQuery:

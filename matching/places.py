@@ -60,12 +60,14 @@ class ResolvedPlace:
     text: normalised words of the most specific part, without kab/kota, old spelling made modern where that helped.
     regencies: codes ("33.05") the text names. related: codes that often stand in the other's stead (regency beside
     city, parent of a split, parts of an island). provinces: codes of the provinces named, and of all `regencies`.
+    district: no regency was named, only a district of theirs; it may as well be a village of the same name elsewhere.
     """
 
     text: str = field(repr=False)
     regencies: tuple[str, ...] = field(repr=False)
     related: tuple[str, ...] = field(repr=False)
     provinces: tuple[str, ...] = field(repr=False)
+    district: bool = field(default=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -256,7 +258,10 @@ def _combine(found: list[_Found], gazetteer: _Gazetteer) -> ResolvedPlace:
         text = hit.words
     related = area.union(*(gazetteer.related.get(code, ()) for code in codes)) - codes
     provinces |= {code[:2] for code in codes | area}
-    return ResolvedPlace(" ".join(text), tuple(sorted(codes)), tuple(sorted(related)), tuple(sorted(provinces)))
+    district = bool(codes) and not any(codes <= hit.reading.regencies for hit in found)
+    return ResolvedPlace(
+        " ".join(text), tuple(sorted(codes)), tuple(sorted(related)), tuple(sorted(provinces)), district
+    )
 
 
 def _of_kind(hit: _Found, gazetteer: _Gazetteer) -> tuple[set[str], set[str]]:

@@ -64,12 +64,16 @@ class NameQuery:
 
 @dataclass(frozen=True, slots=True)
 class PlaceQuery:
-    """A place: filter (filter_words,) uint64 of its text; keyed tokens (uint64) of what it may resolve to."""
+    """A place: filter (filter_words,) uint64 of its text; keyed tokens (uint64) of what it may resolve to.
+
+    district: the text names no regency, only a district in it.
+    """
 
     text: NDArray[np.uint64] = field(repr=False)
     regencies: NDArray[np.uint64] = field(repr=False)
     related: NDArray[np.uint64] = field(repr=False)
     provinces: NDArray[np.uint64] = field(repr=False)
+    district: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

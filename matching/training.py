@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FIRST_SLOPE: Final = 0.5
 MAX_SCALE: Final = 1.2  # evidence may be discounted at will, but hardly doubled on the word of a few dozen clients
 SMOOTHING: Final = 0.5  # pseudo-observations per level, so that a level never seen in training is rare, not impossible
+SHARED_PAIRS: Final = 20.0  # pairs' worth of what holds for all questions, in every group of questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,11 @@ def count_levels(
 ) -> dict[str, dict[str, FieldWeights]]:
     """Estimate m and u0 of every field and group from clients of known truth.
 
-    m: share of true pairs per level. u0: share of all persons per level, averaged over questions.
+    m: share of true pairs per level; a small group leans on all questions together. u0: share of all persons per level,
+    averaged over questions.
     """
     schema = model.schema
-    hits = {(s.name, g): np.full(s.levels, SMOOTHING) for s in schema.fields for g in GROUPS[s.kind]}
+    hits = {(s.name, g): np.zeros(s.levels) for s in schema.fields for g in GROUPS[s.kind]}
     null = {(s.name, g): np.zeros(s.levels) for s in schema.fields for g in GROUPS[s.kind]}
     for query, truth in zip(queries, truths, strict=True):
         for f, spec in enumerate(schema.fields):
@@ -67,12 +69,23 @@ def count_levels(
                 null[spec.name, group] += histogram / histogram.sum()
         progress()
     out: dict[str, dict[str, FieldWeights]] = {}
-    for (name, group), counts in hits.items():
-        counts[0] = 0
-        u0 = null[name, group] + 1e-9
-        u0[0] = 0
-        out.setdefault(name, {})[group] = FieldWeights(counts / counts.sum(), u0 / u0.sum())
+    for spec in schema.fields:
+        groups = GROUPS[spec.kind]
+        shared = _shares(np.sum([hits[spec.name, group] for group in groups], axis=0) + SMOOTHING)
+        out[spec.name] = {
+            group: FieldWeights(
+                _shares(hits[spec.name, group] + SHARED_PAIRS * shared), _shares(null[spec.name, group] + 1e-9)
+            )
+            for group in groups
+        }
     return out
+
+
+def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the shares of all levels but "missing"."""
+    known = counts.copy()
+    known[0] = 0.0
+    return np.asarray(known / known.sum())
 
 
 def gather_evidence(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from matching.question import EncodedQuery
+    from matching.question import EncodedQuery, TokenQuery
 
 MODEL_FORMAT: Final = "pulang-model-2"
 NEARNESS: Final = 3  # far, one slip away, called so
@@ -226,29 +226,44 @@ def load_model() -> MatchModel:
 def question_group(query: EncodedQuery, field: str) -> str | None:
     """Return which of a field's trained tables a question uses; None when the field is not asked.
 
-    Names by their number of tokens (a one-word name that agrees says less) and by whether one of them is rarer than
-    all that are known (it may be misspelt), dates by what is known of them.
+    Names by their number of tokens (a one-word name that agrees says less) and by whether one of them is an initial
+    (which agrees in part only) or rarer than all that are known (it may be misspelt), dates by what is known of them.
+    Places by what was named: a regency, a district (of one regency or several; villages are called like districts), a
+    province or island, nothing known.
     """
     match query.fields.get(field):
         case None:
             return None
         case NameQuery(tokens):
-            rare = any(token.weight >= RARE_WEIGHT for token in tokens if not token.initial)
-            return f"{min(len(tokens), 3)}{'rare' if rare else ''}"
+            return f"{min(len(tokens), 3)}{_name_kind(tokens)}"
         case DateQuery() as asked:
             if asked.month or asked.day:
                 return "day"
             return "year" if int((asked.year_classes == YearClass.EXACT).sum()) <= 1 else "band"
         case PlaceQuery() as asked:
-            return "regency" if len(asked.regencies) else "vague"
+            return _place_kind(asked)
         case CodeQuery():
             return "any"
 
 
+def _name_kind(tokens: Sequence[TokenQuery]) -> str:
+    if any(token.initial for token in tokens):
+        return "initial"
+    return "rare" if any(token.weight >= RARE_WEIGHT for token in tokens) else ""
+
+
+def _place_kind(asked: PlaceQuery) -> str:
+    if not len(asked.regencies):
+        return "vague" if len(asked.provinces) else "unknown"
+    if not asked.district:
+        return "regency"
+    return "district" if len(asked.regencies) == 1 else "districts"
+
+
 GROUPS: Final[dict[FieldKind, tuple[str, ...]]] = {
-    FieldKind.NAME: ("1", "2", "3", "1rare", "2rare", "3rare"),
+    FieldKind.NAME: ("1", "2", "3", "1rare", "2rare", "3rare", "1initial", "2initial", "3initial"),
     FieldKind.DATE: ("day", "year", "band"),
-    FieldKind.PLACE: ("regency", "vague"),
+    FieldKind.PLACE: ("regency", "district", "districts", "vague", "unknown"),
     FieldKind.CODE: ("any",),
 }
 

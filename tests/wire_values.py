@@ -33,7 +33,7 @@ def name(tokens: int = 2, variants: int = 2, near: int = 3) -> NameQuery:
 
 
 def place(regencies: int = 3) -> PlaceQuery:
-    return PlaceQuery(words(7, 8), words(8, regencies), words(9, 0), words(10, 1))
+    return PlaceQuery(words(7, 8), words(8, regencies), words(9, 0), words(10, 1), district=True)
 
 
 def date(years: int = 11) -> DateQuery:

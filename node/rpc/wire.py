@@ -315,6 +315,7 @@ def _write_place(place: FieldQuery | None) -> pb.EncodedPlace | None:
         regencies=place.regencies.tolist(),
         related=place.related.tolist(),
         provinces=place.provinces.tolist(),
+        district=place.district,
     )
 
 
@@ -327,6 +328,7 @@ def _read_place(stage: pb.MatchStage, schema: LinkageSchema) -> PlaceQuery | Non
         regencies=_read_tokens(place.regencies, "birthplace.regencies", MAX_REGENCIES),
         related=_read_tokens(place.related, "birthplace.related", MAX_REGENCIES),
         provinces=_read_tokens(place.provinces, "birthplace.provinces", MAX_REGENCIES),
+        district=place.district,
     )
 
 

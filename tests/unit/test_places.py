@@ -118,6 +118,23 @@ def test_wider_parts_narrow_what_a_name_may_mean(text: str, regencies: tuple[str
 
 
 @pytest.mark.parametrize(
+    ("text", "district"),
+    [
+        ("Adimulyo", True),
+        ("Kec. Depok", True),
+        ("Depok", False),  # the city
+        ("Kec. Adimulyo, Kab. Kebumen", False),  # who names the regency as well is sure of it
+        ("Kebumen", False),
+        ("Soerabaja", False),
+        ("Jatim", False),
+        ("Entah", False),
+    ],
+)
+def test_a_place_knows_whether_only_a_district_was_named(text: str, *, district: bool) -> None:
+    assert resolve_place(text).district is district
+
+
+@pytest.mark.parametrize(
     ("text", "provinces"), [("Jatim", ("35",)), ("Bali", ("51",)), ("DIY", ("34",)), ("N.T.T.", ("53",))]
 )
 def test_a_province_alone_names_no_regency(text: str, provinces: tuple[str, ...]) -> None:

@@ -33,7 +33,7 @@ from matching.search import (
     field_levels,
     search,
 )
-from matching.weights import load_model
+from matching.weights import load_model, question_group
 from tests.people import KEYS, SECRET, TODAY, Row, build, crowd
 
 if TYPE_CHECKING:
@@ -136,6 +136,30 @@ def test_an_initial_agrees_with_the_name_it_may_stand_for(tmp_path: Path) -> Non
     fitting = _level(tmp_path / "same", "name", "JOKO SUSILO", "Joko S.")
     unfitting = _level(tmp_path / "other", "name", "JOKO WIBOWO", "Joko S.")
     assert fitting > unfitting
+
+
+@pytest.mark.parametrize(
+    ("client", "field", "group"),
+    [
+        (Client("Joko Susilo"), "name", "2"),
+        (Client("Joko S."), "name", "2initial"),
+        (Client("Joko", mother_name="Siti A. Rahayu"), "mother_name", "3initial"),
+        (Client("Joko", birthplace="Kebumen"), "birthplace", "regency"),
+        (Client("Joko", birthplace="Kec. Adimulyo, Kebumen"), "birthplace", "regency"),
+        (Client("Joko", birthplace="Adimulyo"), "birthplace", "district"),
+        (Client("Joko", birthplace="Kec. Depok"), "birthplace", "districts"),
+        (Client("Joko", birthplace="Jawa Tengah"), "birthplace", "vague"),
+        (Client("Joko", birthplace="Entah"), "birthplace", "unknown"),
+        (Client("Joko"), "birthplace", None),
+    ],
+)
+def test_what_was_said_decides_which_weights_hold(client: Client, field: str, group: str | None) -> None:
+    assert question_group(encode_client(client, KEYS, TODAY), field) == group
+
+
+def test_another_place_says_less_against_a_person_when_only_a_district_was_named() -> None:
+    regency, district, districts = (MODEL.fields["birthplace"][g].m for g in ("regency", "district", "districts"))
+    assert regency[PLACE_DIFFERENT] < district[PLACE_DIFFERENT] < districts[PLACE_DIFFERENT]
 
 
 def _name_level(tmp_path: Path, stored: str, asked: str, **left_out: Any) -> int:

@@ -106,16 +106,18 @@ class EncodedToken(_message.Message):
     def __init__(self, variants: _Optional[_Iterable[bytes]] = ..., weight: _Optional[int] = ..., initial: _Optional[bool] = ..., near: _Optional[_Iterable[int]] = ..., call: _Optional[int] = ...) -> None: ...
 
 class EncodedPlace(_message.Message):
-    __slots__ = ("text", "regencies", "related", "provinces")
+    __slots__ = ("text", "regencies", "related", "provinces", "district")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     REGENCIES_FIELD_NUMBER: _ClassVar[int]
     RELATED_FIELD_NUMBER: _ClassVar[int]
     PROVINCES_FIELD_NUMBER: _ClassVar[int]
+    DISTRICT_FIELD_NUMBER: _ClassVar[int]
     text: bytes
     regencies: _containers.RepeatedScalarFieldContainer[int]
     related: _containers.RepeatedScalarFieldContainer[int]
     provinces: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, text: _Optional[bytes] = ..., regencies: _Optional[_Iterable[int]] = ..., related: _Optional[_Iterable[int]] = ..., provinces: _Optional[_Iterable[int]] = ...) -> None: ...
+    district: bool
+    def __init__(self, text: _Optional[bytes] = ..., regencies: _Optional[_Iterable[int]] = ..., related: _Optional[_Iterable[int]] = ..., provinces: _Optional[_Iterable[int]] = ..., district: _Optional[bool] = ...) -> None: ...
 
 class EncodedDate(_message.Message):
     __slots__ = ("years", "year_classes", "month", "day", "swapped_month", "swapped_day")
