@@ -67,7 +67,7 @@ class ResolvedPlace:
     regencies: tuple[str, ...] = field(repr=False)
     related: tuple[str, ...] = field(repr=False)
     provinces: tuple[str, ...] = field(repr=False)
-    district: bool = field(default=False, repr=False)
+    district: bool = field(default=False, repr=False, compare=False)  # a registry keeps one value for both
 
 
 @dataclass(slots=True)
