@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,12 @@ def test_arrays_of_a_received_question_are_writable() -> None:
 
 def test_one_question_has_one_byte_form() -> None:
     assert write_question(header(), query()) == write_question(header(), query())
+
+
+def test_a_question_is_as_long_whatever_kind_of_place_was_named() -> None:
+    """Who sees sizes alone must not learn it: "no" is written out like "yes"."""
+    asked = [query(birthplace=replace(place(), district=district)) for district in (False, True)]
+    assert len({len(write_question(header(), each)) for each in asked}) == 1
 
 
 def test_filters_travel_as_little_endian_words() -> None:

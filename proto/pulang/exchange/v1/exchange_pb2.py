@@ -26,17 +26,17 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pulang/exchange/v1/exchange.proto\x12\x12pulang.exchange.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n\nAskRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32\".pulang.exchange.v1.QuestionHeader\x12/\n\x05match\x18\x02 \x01(\x0b\x32\x1e.pulang.exchange.v1.MatchStageH\x00\x42\x07\n\x05stage\"\x8d\x02\n\x0eQuestionHeader\x12\x1a\n\x12schema_fingerprint\x18\x01 \x01(\x0c\x12\x11\n\tkey_epoch\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x04 \x01(\t\x12,\n\x07purpose\x18\x05 \x01(\x0e\x32\x1b.pulang.exchange.v1.Purpose\x12\x1a\n\x12operator_pseudonym\x18\x06 \x01(\x0c\x12-\n\tissued_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xae\x02\n\nMatchStage\x12-\n\x04name\x18\x01 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedName\x12\x34\n\x0bmother_name\x18\x02 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedName\x12\x34\n\x0b\x66\x61ther_name\x18\x03 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedName\x12\x34\n\nbirthplace\x18\x04 \x01(\x0b\x32 .pulang.exchange.v1.EncodedPlace\x12\x33\n\nbirth_date\x18\x05 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedDate\x12\x0b\n\x03sex\x18\x06 \x01(\x06\x12\r\n\x05title\x18\x07 \x01(\x06\"?\n\x0b\x45ncodedName\x12\x30\n\x06tokens\x18\x01 \x03(\x0b\x32 .pulang.exchange.v1.EncodedToken\"]\n\x0c\x45ncodedToken\x12\x10\n\x08variants\x18\x01 \x03(\x0c\x12\x0e\n\x06weight\x18\x02 \x01(\r\x12\x0f\n\x07initial\x18\x03 \x01(\x08\x12\x0c\n\x04near\x18\x04 \x03(\x06\x12\x0c\n\x04\x63\x61ll\x18\x05 \x01(\x06\"e\n\x0c\x45ncodedPlace\x12\x0c\n\x04text\x18\x01 \x01(\x0c\x12\x11\n\tregencies\x18\x02 \x03(\x06\x12\x0f\n\x07related\x18\x03 \x03(\x06\x12\x11\n\tprovinces\x18\x04 \x03(\x06\x12\x10\n\x08\x64istrict\x18\x05 \x01(\x08\"z\n\x0b\x45ncodedDate\x12\r\n\x05years\x18\x01 \x03(\x06\x12\x14\n\x0cyear_classes\x18\x02 \x01(\x0c\x12\r\n\x05month\x18\x03 \x01(\x06\x12\x0b\n\x03\x64\x61y\x18\x04 \x01(\x06\x12\x15\n\rswapped_month\x18\x05 \x01(\x06\x12\x13\n\x0bswapped_day\x18\x06 \x01(\x06\"\xc1\x02\n\x0b\x41skResponse\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .pulang.exchange.v1.AnswerHeader\x12\x30\n\x08\x61nswered\x18\x02 \x01(\x0b\x32\x1c.pulang.exchange.v1.AnsweredH\x00\x12\x31\n\tneed_more\x18\x03 \x01(\x0b\x32\x1c.pulang.exchange.v1.NeedMoreH\x00\x12(\n\x04\x62usy\x18\x04 \x01(\x0b\x32\x18.pulang.exchange.v1.BusyH\x00\x12.\n\x07refused\x18\x05 \x01(\x0b\x32\x1b.pulang.exchange.v1.RefusedH\x00\x12\x36\n\x0bunavailable\x18\x06 \x01(\x0b\x32\x1f.pulang.exchange.v1.UnavailableH\x00\x42\t\n\x07outcome\"\x98\x01\n\x0c\x41nswerHeader\x12\x1a\n\x12schema_fingerprint\x18\x01 \x01(\x0c\x12\x11\n\tkey_epoch\x18\x02 \x01(\r\x12\x10\n\x08province\x18\x03 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x04 \x01(\x0c\x12/\n\x0b\x61nswered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8b\x02\n\x08\x41nswered\x12\x1a\n\rregistry_size\x18\x01 \x01(\x06H\x00\x88\x01\x01\x12\x36\n\nhistograms\x18\x02 \x03(\x0b\x32\".pulang.exchange.v1.LevelHistogram\x12\x32\n\x07\x63lasses\x18\x03 \x03(\x0b\x32!.pulang.exchange.v1.EvidenceClass\x12+\n\x07handles\x18\x04 \x03(\x0b\x32\x1a.pulang.exchange.v1.Handle\x12 \n\x13registry_generation\x18\x05 \x01(\x06H\x01\x88\x01\x01\x42\x10\n\x0e_registry_sizeB\x16\n\x14_registry_generation\" \n\x0eLevelHistogram\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x07\"=\n\rEvidenceClass\x12\x0e\n\x06levels\x18\x01 \x01(\x0c\x12\x12\n\x05\x63ount\x18\x02 \x01(\x07H\x00\x88\x01\x01\x42\x08\n\x06_count\"B\n\x06Handle\x12\x0e\n\x06handle\x18\x01 \x01(\x0c\x12\x18\n\x0b\x63lass_index\x18\x02 \x01(\x07H\x00\x88\x01\x01\x42\x0e\n\x0c_class_index\"\x1e\n\x08NeedMore\x12\x12\n\nattributes\x18\x01 \x03(\t\"6\n\x04\x42usy\x12.\n\x0bretry_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x07Refused\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.pulang.exchange.v1.RefusalReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x1d\n\x0bUnavailable\x12\x0e\n\x06\x64\x65tail\x18\x01 \x01(\t\"\x14\n\x12GetRegistryRequest\"D\n\x13GetRegistryResponse\x12\x10\n\x08province\x18\x01 \x01(\t\x12\x1b\n\x13registry_generation\x18\x02 \x01(\x06*m\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x17\n\x13PURPOSE_RETURN_HOME\x10\x01\x12\x19\n\x15PURPOSE_NOTIFY_FAMILY\x10\x02\x12\x15\n\x11PURPOSE_SELF_TEST\x10\x03*\xe7\x01\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREFUSAL_REASON_NOT_ALLOWED\x10\x01\x12\"\n\x1eREFUSAL_REASON_SCHEMA_MISMATCH\x10\x02\x12\x1c\n\x18REFUSAL_REASON_MALFORMED\x10\x03\x12\x18\n\x14REFUSAL_REASON_CLOCK\x10\x04\x12\x19\n\x15REFUSAL_REASON_BUDGET\x10\x05\x12\x1f\n\x1bREFUSAL_REASON_NONCE_REUSED\x10\x06\x32\xb9\x01\n\x0f\x45xchangeService\x12\x46\n\x03\x41sk\x12\x1e.pulang.exchange.v1.AskRequest\x1a\x1f.pulang.exchange.v1.AskResponse\x12^\n\x0bGetRegistry\x12&.pulang.exchange.v1.GetRegistryRequest\x1a\'.pulang.exchange.v1.GetRegistryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pulang/exchange/v1/exchange.proto\x12\x12pulang.exchange.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n\nAskRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32\".pulang.exchange.v1.QuestionHeader\x12/\n\x05match\x18\x02 \x01(\x0b\x32\x1e.pulang.exchange.v1.MatchStageH\x00\x42\x07\n\x05stage\"\x8d\x02\n\x0eQuestionHeader\x12\x1a\n\x12schema_fingerprint\x18\x01 \x01(\x0c\x12\x11\n\tkey_epoch\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x04 \x01(\t\x12,\n\x07purpose\x18\x05 \x01(\x0e\x32\x1b.pulang.exchange.v1.Purpose\x12\x1a\n\x12operator_pseudonym\x18\x06 \x01(\x0c\x12-\n\tissued_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xae\x02\n\nMatchStage\x12-\n\x04name\x18\x01 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedName\x12\x34\n\x0bmother_name\x18\x02 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedName\x12\x34\n\x0b\x66\x61ther_name\x18\x03 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedName\x12\x34\n\nbirthplace\x18\x04 \x01(\x0b\x32 .pulang.exchange.v1.EncodedPlace\x12\x33\n\nbirth_date\x18\x05 \x01(\x0b\x32\x1f.pulang.exchange.v1.EncodedDate\x12\x0b\n\x03sex\x18\x06 \x01(\x06\x12\r\n\x05title\x18\x07 \x01(\x06\"?\n\x0b\x45ncodedName\x12\x30\n\x06tokens\x18\x01 \x03(\x0b\x32 .pulang.exchange.v1.EncodedToken\"]\n\x0c\x45ncodedToken\x12\x10\n\x08variants\x18\x01 \x03(\x0c\x12\x0e\n\x06weight\x18\x02 \x01(\r\x12\x0f\n\x07initial\x18\x03 \x01(\x08\x12\x0c\n\x04near\x18\x04 \x03(\x06\x12\x0c\n\x04\x63\x61ll\x18\x05 \x01(\x06\"w\n\x0c\x45ncodedPlace\x12\x0c\n\x04text\x18\x01 \x01(\x0c\x12\x11\n\tregencies\x18\x02 \x03(\x06\x12\x0f\n\x07related\x18\x03 \x03(\x06\x12\x11\n\tprovinces\x18\x04 \x03(\x06\x12\x15\n\x08\x64istrict\x18\x05 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_district\"z\n\x0b\x45ncodedDate\x12\r\n\x05years\x18\x01 \x03(\x06\x12\x14\n\x0cyear_classes\x18\x02 \x01(\x0c\x12\r\n\x05month\x18\x03 \x01(\x06\x12\x0b\n\x03\x64\x61y\x18\x04 \x01(\x06\x12\x15\n\rswapped_month\x18\x05 \x01(\x06\x12\x13\n\x0bswapped_day\x18\x06 \x01(\x06\"\xc1\x02\n\x0b\x41skResponse\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .pulang.exchange.v1.AnswerHeader\x12\x30\n\x08\x61nswered\x18\x02 \x01(\x0b\x32\x1c.pulang.exchange.v1.AnsweredH\x00\x12\x31\n\tneed_more\x18\x03 \x01(\x0b\x32\x1c.pulang.exchange.v1.NeedMoreH\x00\x12(\n\x04\x62usy\x18\x04 \x01(\x0b\x32\x18.pulang.exchange.v1.BusyH\x00\x12.\n\x07refused\x18\x05 \x01(\x0b\x32\x1b.pulang.exchange.v1.RefusedH\x00\x12\x36\n\x0bunavailable\x18\x06 \x01(\x0b\x32\x1f.pulang.exchange.v1.UnavailableH\x00\x42\t\n\x07outcome\"\x98\x01\n\x0c\x41nswerHeader\x12\x1a\n\x12schema_fingerprint\x18\x01 \x01(\x0c\x12\x11\n\tkey_epoch\x18\x02 \x01(\r\x12\x10\n\x08province\x18\x03 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x04 \x01(\x0c\x12/\n\x0b\x61nswered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8b\x02\n\x08\x41nswered\x12\x1a\n\rregistry_size\x18\x01 \x01(\x06H\x00\x88\x01\x01\x12\x36\n\nhistograms\x18\x02 \x03(\x0b\x32\".pulang.exchange.v1.LevelHistogram\x12\x32\n\x07\x63lasses\x18\x03 \x03(\x0b\x32!.pulang.exchange.v1.EvidenceClass\x12+\n\x07handles\x18\x04 \x03(\x0b\x32\x1a.pulang.exchange.v1.Handle\x12 \n\x13registry_generation\x18\x05 \x01(\x06H\x01\x88\x01\x01\x42\x10\n\x0e_registry_sizeB\x16\n\x14_registry_generation\" \n\x0eLevelHistogram\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x07\"=\n\rEvidenceClass\x12\x0e\n\x06levels\x18\x01 \x01(\x0c\x12\x12\n\x05\x63ount\x18\x02 \x01(\x07H\x00\x88\x01\x01\x42\x08\n\x06_count\"B\n\x06Handle\x12\x0e\n\x06handle\x18\x01 \x01(\x0c\x12\x18\n\x0b\x63lass_index\x18\x02 \x01(\x07H\x00\x88\x01\x01\x42\x0e\n\x0c_class_index\"\x1e\n\x08NeedMore\x12\x12\n\nattributes\x18\x01 \x03(\t\"6\n\x04\x42usy\x12.\n\x0bretry_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x07Refused\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.pulang.exchange.v1.RefusalReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x1d\n\x0bUnavailable\x12\x0e\n\x06\x64\x65tail\x18\x01 \x01(\t\"\x14\n\x12GetRegistryRequest\"D\n\x13GetRegistryResponse\x12\x10\n\x08province\x18\x01 \x01(\t\x12\x1b\n\x13registry_generation\x18\x02 \x01(\x06*m\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x17\n\x13PURPOSE_RETURN_HOME\x10\x01\x12\x19\n\x15PURPOSE_NOTIFY_FAMILY\x10\x02\x12\x15\n\x11PURPOSE_SELF_TEST\x10\x03*\xe7\x01\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREFUSAL_REASON_NOT_ALLOWED\x10\x01\x12\"\n\x1eREFUSAL_REASON_SCHEMA_MISMATCH\x10\x02\x12\x1c\n\x18REFUSAL_REASON_MALFORMED\x10\x03\x12\x18\n\x14REFUSAL_REASON_CLOCK\x10\x04\x12\x19\n\x15REFUSAL_REASON_BUDGET\x10\x05\x12\x1f\n\x1bREFUSAL_REASON_NONCE_REUSED\x10\x06\x32\xb9\x01\n\x0f\x45xchangeService\x12\x46\n\x03\x41sk\x12\x1e.pulang.exchange.v1.AskRequest\x1a\x1f.pulang.exchange.v1.AskResponse\x12^\n\x0bGetRegistry\x12&.pulang.exchange.v1.GetRegistryRequest\x1a\'.pulang.exchange.v1.GetRegistryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pulang.exchange.v1.exchange_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=2413
-  _globals['_PURPOSE']._serialized_end=2522
-  _globals['_REFUSALREASON']._serialized_start=2525
-  _globals['_REFUSALREASON']._serialized_end=2756
+  _globals['_PURPOSE']._serialized_start=2431
+  _globals['_PURPOSE']._serialized_end=2540
+  _globals['_REFUSALREASON']._serialized_start=2543
+  _globals['_REFUSALREASON']._serialized_end=2774
   _globals['_ASKREQUEST']._serialized_start=122
   _globals['_ASKREQUEST']._serialized_end=244
   _globals['_QUESTIONHEADER']._serialized_start=247
@@ -48,33 +48,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODEDTOKEN']._serialized_start=888
   _globals['_ENCODEDTOKEN']._serialized_end=981
   _globals['_ENCODEDPLACE']._serialized_start=983
-  _globals['_ENCODEDPLACE']._serialized_end=1084
-  _globals['_ENCODEDDATE']._serialized_start=1086
-  _globals['_ENCODEDDATE']._serialized_end=1208
-  _globals['_ASKRESPONSE']._serialized_start=1211
-  _globals['_ASKRESPONSE']._serialized_end=1532
-  _globals['_ANSWERHEADER']._serialized_start=1535
-  _globals['_ANSWERHEADER']._serialized_end=1687
-  _globals['_ANSWERED']._serialized_start=1690
-  _globals['_ANSWERED']._serialized_end=1957
-  _globals['_LEVELHISTOGRAM']._serialized_start=1959
-  _globals['_LEVELHISTOGRAM']._serialized_end=1991
-  _globals['_EVIDENCECLASS']._serialized_start=1993
-  _globals['_EVIDENCECLASS']._serialized_end=2054
-  _globals['_HANDLE']._serialized_start=2056
-  _globals['_HANDLE']._serialized_end=2122
-  _globals['_NEEDMORE']._serialized_start=2124
-  _globals['_NEEDMORE']._serialized_end=2154
-  _globals['_BUSY']._serialized_start=2156
-  _globals['_BUSY']._serialized_end=2210
-  _globals['_REFUSED']._serialized_start=2212
-  _globals['_REFUSED']._serialized_end=2288
-  _globals['_UNAVAILABLE']._serialized_start=2290
-  _globals['_UNAVAILABLE']._serialized_end=2319
-  _globals['_GETREGISTRYREQUEST']._serialized_start=2321
-  _globals['_GETREGISTRYREQUEST']._serialized_end=2341
-  _globals['_GETREGISTRYRESPONSE']._serialized_start=2343
-  _globals['_GETREGISTRYRESPONSE']._serialized_end=2411
-  _globals['_EXCHANGESERVICE']._serialized_start=2759
-  _globals['_EXCHANGESERVICE']._serialized_end=2944
+  _globals['_ENCODEDPLACE']._serialized_end=1102
+  _globals['_ENCODEDDATE']._serialized_start=1104
+  _globals['_ENCODEDDATE']._serialized_end=1226
+  _globals['_ASKRESPONSE']._serialized_start=1229
+  _globals['_ASKRESPONSE']._serialized_end=1550
+  _globals['_ANSWERHEADER']._serialized_start=1553
+  _globals['_ANSWERHEADER']._serialized_end=1705
+  _globals['_ANSWERED']._serialized_start=1708
+  _globals['_ANSWERED']._serialized_end=1975
+  _globals['_LEVELHISTOGRAM']._serialized_start=1977
+  _globals['_LEVELHISTOGRAM']._serialized_end=2009
+  _globals['_EVIDENCECLASS']._serialized_start=2011
+  _globals['_EVIDENCECLASS']._serialized_end=2072
+  _globals['_HANDLE']._serialized_start=2074
+  _globals['_HANDLE']._serialized_end=2140
+  _globals['_NEEDMORE']._serialized_start=2142
+  _globals['_NEEDMORE']._serialized_end=2172
+  _globals['_BUSY']._serialized_start=2174
+  _globals['_BUSY']._serialized_end=2228
+  _globals['_REFUSED']._serialized_start=2230
+  _globals['_REFUSED']._serialized_end=2306
+  _globals['_UNAVAILABLE']._serialized_start=2308
+  _globals['_UNAVAILABLE']._serialized_end=2337
+  _globals['_GETREGISTRYREQUEST']._serialized_start=2339
+  _globals['_GETREGISTRYREQUEST']._serialized_end=2359
+  _globals['_GETREGISTRYRESPONSE']._serialized_start=2361
+  _globals['_GETREGISTRYRESPONSE']._serialized_end=2429
+  _globals['_EXCHANGESERVICE']._serialized_start=2777
+  _globals['_EXCHANGESERVICE']._serialized_end=2962
 # @@protoc_insertion_point(module_scope)
