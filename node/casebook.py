@@ -18,6 +18,8 @@ import structlog
 
 from node.cases import (
     ATTEMPT_S,
+    BACK_AFTER,
+    BACK_EVERY_S,
     BY_PEOPLE,
     ERASED_AFTER,
     FARTHEST,
@@ -109,6 +111,7 @@ class CaseBook:
         self._chance = chance
         self._lock = threading.Lock()  # between reading what is known of a question and writing what follows from it
         self._noted: dict[str, tuple[int, int]] = {}  # by province: its registry's generation, minute of the look
+        self._looked_at: dict[str, float] = {}  # by province, of time.monotonic: when for what waits for it
         # Questions that caseworkers wait for, and until when (of time.monotonic). Not by the clock: one that is set
         # forward would let a question that is under way count as lost, and be asked a second time.
         self._under_way: dict[bytes, float] = {}
@@ -159,6 +162,7 @@ class CaseBook:
         self._under_way.pop(header.nonce, None)
         for code, answer in answers.items():
             self.note_generation(code, answer.generation)
+            self.note_back(code)
         if any(each.next_try_at is not None for each in hearings):
             self.on_change()
 
@@ -250,6 +254,7 @@ class CaseBook:
             _log.info(f"case_{event}", question=attempt.question_id.hex(), outcome=concluded.outcome)
         if answer is not None:
             self.note_generation(attempt.province, answer.generation)
+            self.note_back(attempt.province)
         return concluded
 
     def note_generation(self, province: str, generation: int | None) -> None:
@@ -271,6 +276,15 @@ class CaseBook:
             self._noted[province] = (generation, minute)
         if tries:
             _log.info("registry_changed", province=province, asked_again=len(tries))
+            self.on_change()
+
+    def note_back(self, province: str) -> None:
+        """Ask a province that has just been heard of whatever waits for it: waits grow while it is away."""
+        if monotonic() < self._looked_at.get(province, -BACK_EVERY_S) + BACK_EVERY_S:
+            return
+        self._looked_at[province] = monotonic()
+        now = self._now()
+        if self._cases.hasten(province, now, now - BACK_AFTER):
             self.on_change()
 
     def has_open(self) -> bool:

@@ -130,6 +130,8 @@ class FollowUp:
         generations = await asyncio.gather(*(self._generation_of(code) for code in members))
         for code, generation in zip(members, generations, strict=True):
             await asyncio.to_thread(self._book.note_generation, code, generation)
+            if generation is not None:
+                await asyncio.to_thread(self._book.note_back, code)
 
     async def _generation_of(self, code: str) -> int | None:
         """Return what a province says of its registry; one that cannot be asked has said nothing."""

@@ -23,6 +23,7 @@ _ASKED = "asked"  # a province's state until something was heard of it
 _ANSWERED = "answered"
 _SUPERSEDED = "superseded"
 _SILENT = ("timed_out", "unreachable", "busy", "unavailable", "not_asked", "failed", "broke_contract")
+_AWAY = ("timed_out", "unreachable", "unavailable", "not_asked", "failed")  # and named no time to be asked again at
 _ROW = question_provinces.c
 _Q = questions.c
 
@@ -163,6 +164,31 @@ class Cases:
                     _ROW.next_try_at > now,
                     _ROW.heard_at.is_(None),
                 )
+                .values(next_try_at=now)
+            )
+            return done.rowcount
+
+    def hasten(self, province: str, now: datetime, not_since: datetime) -> int:
+        """Ask a province at once what it was asked in vain, up to `not_since`; return how many questions."""
+        waiting = (
+            select(_ROW.question_id)
+            .join(questions)
+            .where(
+                _OPEN,
+                _ROW.province == province,
+                _ROW.next_try_at > now,
+                _ROW.state.in_(_AWAY),
+                _ROW.heard_at <= not_since,
+            )
+        )
+        with self._read() as connection:
+            found = connection.execute(waiting).scalars().all()
+        if not found:
+            return 0
+        with self._write() as connection:
+            done = connection.execute(
+                update(question_provinces)
+                .where(_ROW.province == province, _ROW.question_id.in_(waiting))
                 .values(next_try_at=now)
             )
             return done.rowcount

@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +26,6 @@ from tests.stores import rows, url  # noqa: F401 - the fixture
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-    from datetime import datetime
 
     from matching.index import EncodedIndex
     from node.query import Desk, Question
@@ -372,6 +371,28 @@ async def test_a_province_that_rests_and_one_that_is_slow_hold_nobody_up(office:
         for case in ("K-1", "K-2", "K-3"):
             await office.until(case, answered=2)
         assert len(office.asked("33")) == 4
+
+
+async def test_a_province_that_is_back_is_asked_at_once_what_waited_for_it(office: Office) -> None:
+    office.world.faults["36"] = DOWN
+    await office.ask("K-1")
+    async with office.following_up():
+        for _ in range(8):
+            tries = len(office.asked("36"))
+            office.clock += timedelta(hours=1)
+            office.book.on_change()
+            for _ in range(600):
+                await asyncio.sleep(0.1)
+                if len(office.asked("36")) > tries:
+                    break
+            await asyncio.sleep(0.2)
+        due = province(office.book.show("K-1", looked_at=False), "36")["next_try_at"]
+        assert datetime.fromisoformat(due) > office.clock + timedelta(minutes=8)
+        del office.world.faults["36"]
+        office.clock += timedelta(seconds=61)
+        await office.ask("K-2")
+        await office.until("K-1", step_s=0.1, outcome="home_found")
+        assert office.clock < datetime.fromisoformat(due) - timedelta(minutes=5)
 
 
 async def test_a_try_that_our_own_end_cut_off_is_made_again_at_the_next_start_with_the_same_bytes(
