@@ -80,8 +80,9 @@ ASKED_AGAIN: Final = frozenset(
 )
 # Of these, nobody knows whether the peer has answered.
 FATE_UNKNOWN: Final = frozenset({ProvinceState.ASKED, ProvinceState.TIMED_OUT, ProvinceState.UNREACHABLE})
-# Said before a peer has looked into the question: of bytes that it may have answered before, they tell nothing.
-NOT_LOOKED: Final = frozenset({ProvinceState.BUSY, ProvinceState.UNAVAILABLE})
+# Said before a peer has looked into the question, or without asking it: of bytes that it may have answered before, they
+# tell nothing.
+NOT_LOOKED: Final = frozenset({ProvinceState.BUSY, ProvinceState.UNAVAILABLE, ProvinceState.NOT_ASKED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,14 @@ class ExchangeServer:
         )
 
 
+class _PutOutError(TrustError):
+    """Who asked was put out, or its certificate ended, while it was answered.
+
+    It is told that its call broke off, and not that it was turned away: its question counts, and it must ask in the
+    same bytes, or it would count twice.
+    """
+
+
 class _Door(grpc.aio.ServerInterceptor):
     """Stands before every method: identity, deadline, well-formed message, policy; then errors become statuses."""
 
@@ -237,7 +245,10 @@ class _Door(grpc.aio.ServerInterceptor):
                 response = await handler.unary_unary(request, context)
         # A search may take as long as its deadline: who was put out meanwhile gets no answer any more.
         _caller.set(None)
-        _caller.set(self._identify(context, method).code)
+        try:
+            _caller.set(self._identify(context, method).code)
+        except TrustError as error:
+            raise _PutOutError(str(error)) from None
         return response
 
     def _identify(self, context: _Context, method: Method | None) -> Member:
@@ -432,6 +443,8 @@ class _Audit(audit_pb2_grpc.AuditServiceServicer):
 
 def _status(error: Exception) -> grpc.StatusCode:
     """Return the status a call ends with; what goes wrong with trust behind the door is this node's own trouble."""
+    if isinstance(error, _PutOutError):
+        return grpc.StatusCode.CANCELLED
     if isinstance(error, TrustError) and _caller.get() is not None:
         return grpc.StatusCode.FAILED_PRECONDITION
     return status_of(error) or grpc.StatusCode.INTERNAL

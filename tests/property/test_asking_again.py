@@ -18,6 +18,7 @@ from node.cases import (
     Standing,
     delay_s,
     is_asked_again,
+    is_fate_unknown,
     next_header,
     next_try,
 )
@@ -74,6 +75,13 @@ def test_an_answer_a_refusal_and_a_wish_for_more_end_the_asking(state: ProvinceS
     final = {ProvinceState.ANSWERED, ProvinceState.REFUSED, ProvinceState.NEED_MORE}
     assert (next_try(heard(state), n, NOW, UNTIL, chance) is None) == (state in final)
     assert is_asked_again(heard(state)) == (state not in final)
+
+
+def test_words_that_were_said_without_looking_leave_the_fate_of_bytes_sent_before_unknown() -> None:
+    for state in (ProvinceState.BUSY, ProvinceState.UNAVAILABLE, ProvinceState.NOT_ASKED):
+        assert is_fate_unknown(heard(state), is_repeat=True)
+        assert not is_fate_unknown(heard(state), is_repeat=False)
+    assert not is_fate_unknown(heard(ProvinceState.ANSWERED), is_repeat=True)
 
 
 def test_a_refusal_that_names_a_time_is_asked_again_after_it() -> None:
