@@ -16,7 +16,6 @@ FILTER_WORDS: Final = 8  # 512 bits: words 0-3 hold spelling, words 4-7 hold sou
 HALF_BITS: Final = 256
 SIMILARITY_STEPS: Final = 16  # Dice is cut into sixteenths before the two halves are combined
 TOKENS_PER_STEP: Final = 1 << 14  # of all names, one after the other: their places stay in the fastest caches
-VALUES_PER_STEP: Final = 32  # levels compared by one vector instruction or two
 CLASS_SLOTS: Final = 1 << 14  # evidence classes one pass can count; the caller asks for fewer when they do not fit
 ROWS_PER_CLASS: Final = 5
 ROUNDING_BITS: Final = np.float32(0.001)  # more than sums of weights in another order can differ by
@@ -190,15 +189,13 @@ def level_histogram(levels, counts, persons, out):
     # Most values have the level of the last one, "different": their counts, which fill no cache, are not looked at.
     usual = levels[levels.shape[0] - 1]
     left = persons
-    whole = levels.shape[0] // VALUES_PER_STEP * VALUES_PER_STEP
-    for start in range(0, whole, VALUES_PER_STEP):
-        others = _U8(0)
-        for k in range(VALUES_PER_STEP):
-            others |= levels[start + k] ^ usual
-        if others:
-            for value in range(start, start + VALUES_PER_STEP):
+    eights = levels[: levels.shape[0] // 8 * 8].view(np.uint64)
+    all_usual = np.uint64(usual) * np.uint64(0x0101010101010101)
+    for eight in range(eights.shape[0]):
+        if eights[eight] != all_usual:
+            for value in range(8 * eight, 8 * eight + 8):
                 left -= _count_other(levels, counts, usual, value, out)
-    for value in range(whole, levels.shape[0]):
+    for value in range(8 * eights.shape[0], levels.shape[0]):
         left -= _count_other(levels, counts, usual, value, out)
     out[usual] += left
 

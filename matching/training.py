@@ -47,8 +47,8 @@ def count_levels(
 ) -> dict[str, dict[str, FieldWeights]]:
     """Estimate m and u0 of every field and group from clients of known truth.
 
-    m: share of true pairs per level; a small group leans on all questions together. u0: share of all persons per level,
-    averaged over questions.
+    m: share of true pairs per level; a small group leans on the same group of all names, if it is of one, and that on
+    all questions of the field. u0: share of all persons per level, averaged over questions.
     """
     schema = model.schema
     hits = {(s.name, g): np.zeros(s.levels) for s in schema.fields for g in GROUPS[s.kind]}
@@ -72,12 +72,15 @@ def count_levels(
     for spec in schema.fields:
         groups = GROUPS[spec.kind]
         shared = _shares(np.sum([hits[spec.name, group] for group in groups], axis=0) + SMOOTHING)
-        out[spec.name] = {
-            group: FieldWeights(
-                _shares(hits[spec.name, group] + SHARED_PAIRS * shared), _shares(null[spec.name, group] + 1e-9)
+        out[spec.name] = {}
+        # What a mother's initial agrees in is known from other initials, before it is from other mothers' names.
+        kin = [s.name for s in schema.fields if s == spec or s.kind is spec.kind is FieldKind.NAME]
+        for group in groups:
+            alike = np.sum([hits[name, group] for name in kin], axis=0)
+            nearest = _shares(alike + SHARED_PAIRS * shared)
+            out[spec.name][group] = FieldWeights(
+                _shares(hits[spec.name, group] + SHARED_PAIRS * nearest), _shares(null[spec.name, group] + 1e-9)
             )
-            for group in groups
-        }
     return out
 
 

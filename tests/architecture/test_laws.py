@@ -26,7 +26,7 @@ CONTRACT_FIELDS = frozenset(
     schema_fingerprint sex snapshot_version swapped_day swapped_month text timestamp_version tokens unavailable
     variants weight year_classes years checkpoint consistency_proof cosigned line log_key not_cosigned old_size
     other_size witness_key witnessed_size certificate_ends_at certificate_serial clock key_epochs list_ends_at
-    list_version ready title near call
+    list_version ready title near call district
     """.split()  # noqa: SIM905 - a column of fifty lines says less
 )
 # The only fields that are text. None holds what a caseworker typed about a client.
