@@ -47,7 +47,7 @@ def count_levels(
 ) -> dict[str, dict[str, FieldWeights]]:
     """Estimate m and u0 of every field and group from clients of known truth.
 
-    m: share of true pairs per level; a small group leans on the same group of all names, if it is of one, and that on
+    m: share of true pairs per level; a small group leans on the same group of other names, if it is of one, and that on
     all questions of the field. u0: share of all persons per level, averaged over questions.
     """
     schema = model.schema
@@ -74,9 +74,9 @@ def count_levels(
         shared = _shares(np.sum([hits[spec.name, group] for group in groups], axis=0) + SMOOTHING)
         out[spec.name] = {}
         # What a mother's initial agrees in is known from other initials, before it is from other mothers' names.
-        kin = [s.name for s in schema.fields if s == spec or s.kind is spec.kind is FieldKind.NAME]
+        others = [s.name for s in schema.fields if s != spec and s.kind is spec.kind is FieldKind.NAME]
         for group in groups:
-            alike = np.sum([hits[name, group] for name in kin], axis=0)
+            alike = np.sum([hits[name, group] for name in others], axis=0) if others else np.zeros(spec.levels)
             nearest = _shares(alike + SHARED_PAIRS * shared)
             out[spec.name][group] = FieldWeights(
                 _shares(hits[spec.name, group] + SHARED_PAIRS * nearest), _shares(null[spec.name, group] + 1e-9)
