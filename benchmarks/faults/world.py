@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
+
 from benchmarks.demo import FEDERATION, HEADINGS, DemoPlan, build, free_ports, listens
 from benchmarks.faults.books import read_books
 from benchmarks.faults.caller import Caller
@@ -231,13 +233,17 @@ class World:
         write_config(home, config)
 
     def _forget(self, code: str) -> None:
-        """Remove a node's database, where it is a file, and what belongs to its log."""
+        """Empty a node's database, and remove what belongs to its log."""
         home = self.home(code)
         url = self.config(code).store_url(home)
         if url.startswith("sqlite:///"):
             database = Path(url.removeprefix("sqlite:///"))
             for path in database.parent.glob(f"{database.name}*"):
                 path.unlink()
+        else:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("DROP SCHEMA public CASCADE")
+                connection.execute("CREATE SCHEMA public")
         shutil.rmtree(home.audit_checkpoint.parent, ignore_errors=True)
 
     def is_ready(self, code: str) -> bool:
