@@ -48,7 +48,8 @@ def count_levels(
     """Estimate m and u0 of every field and group from clients of known truth.
 
     m: share of true pairs per level; a small group leans on the same group of other names, if it is of one, and that on
-    all questions of the field. u0: share of all persons per level, averaged over questions.
+    all questions of the field. u0: share of all persons per level, averaged over questions; of a
+    group of names that no question was of, that of another name.
     """
     schema = model.schema
     hits = {(s.name, g): np.zeros(s.levels) for s in schema.fields for g in GROUPS[s.kind]}
@@ -78,8 +79,9 @@ def count_levels(
         for group in groups:
             alike = np.sum([hits[name, group] for name in others], axis=0) if others else np.zeros(spec.levels)
             nearest = _shares(alike + SHARED_PAIRS * shared)
+            met = next((name for name in (spec.name, *others) if null[name, group].any()), spec.name)
             out[spec.name][group] = FieldWeights(
-                _shares(hits[spec.name, group] + SHARED_PAIRS * nearest), _shares(null[spec.name, group] + 1e-9)
+                _shares(hits[spec.name, group] + SHARED_PAIRS * nearest), _shares(null[met, group] + 1e-9)
             )
     return out
 

@@ -45,6 +45,12 @@ class Postgres:
         self._run("createdb", "-h", str(self._folder), "-U", SYSTEM_USER, name)
         return f"postgresql://{SYSTEM_USER}@/{name}?host={self._folder}"
 
+    def empty(self, url: str) -> None:
+        """Make one of its databases empty again."""
+        name = url.removeprefix(f"postgresql://{SYSTEM_USER}@/").partition("?")[0]
+        self._run("dropdb", "-h", str(self._folder), "-U", SYSTEM_USER, "--force", name)
+        self.create(name)
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         options = f"-c listen_addresses='' -c unix_socket_directories='{self._folder}' -c fsync=on"

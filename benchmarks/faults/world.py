@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
-
 from benchmarks.demo import FEDERATION, HEADINGS, DemoPlan, build, free_ports, listens
 from benchmarks.faults.books import read_books
 from benchmarks.faults.caller import Caller
@@ -241,9 +239,7 @@ class World:
             for path in database.parent.glob(f"{database.name}*"):
                 path.unlink()
         else:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("DROP SCHEMA public CASCADE")
-                connection.execute("CREATE SCHEMA public")
+            self.notes["postgres"].empty(url)
         shutil.rmtree(home.audit_checkpoint.parent, ignore_errors=True)
 
     def is_ready(self, code: str) -> bool:
