@@ -19,6 +19,7 @@ import structlog
 from node.cases import (
     ATTEMPT_S,
     BACK_AFTER,
+    BACK_AT_ONCE,
     BACK_EVERY_S,
     BY_PEOPLE,
     ERASED_AFTER,
@@ -284,7 +285,7 @@ class CaseBook:
             return
         self._looked_at[province] = monotonic()
         now = self._now()
-        if self._cases.hasten(province, now, now - BACK_AFTER):
+        if self._cases.hasten(province, now, now - BACK_AFTER, most=BACK_AT_ONCE):
             self.on_change()
 
     def has_open(self) -> bool:

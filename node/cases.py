@@ -35,6 +35,7 @@ FARTHEST: Final = timedelta(seconds=4200)
 # A province that answers one question is back: it is asked at once whatever it has not answered for so long.
 BACK_AFTER: Final = timedelta(seconds=60)
 BACK_EVERY_S: Final = 10.0  # between two looks for that, by province
+BACK_AT_ONCE: Final = 5  # questions, a look: who comes back must not be met by all that everybody has waiting
 # A registry that has changed is asked again about open cases, a few at a time: it counts every one of them.
 RENEWED_EVERY_S: Final = (
     30.0  # well apart: under a new key epoch all words are new, and forty within minutes look like a sweep

@@ -168,8 +168,8 @@ class Cases:
             )
             return done.rowcount
 
-    def hasten(self, province: str, now: datetime, not_since: datetime) -> int:
-        """Ask a province at once what it was asked in vain, up to `not_since`; return how many questions."""
+    def hasten(self, province: str, now: datetime, not_since: datetime, *, most: int) -> int:
+        """Ask a province at once what it was asked in vain up to `not_since`, oldest first; return how many."""
         waiting = (
             select(_ROW.question_id)
             .join(questions)
@@ -180,6 +180,8 @@ class Cases:
                 _ROW.state.in_(_AWAY),
                 _ROW.heard_at <= not_since,
             )
+            .order_by(_ROW.heard_at)
+            .limit(most)
         )
         with self._read() as connection:
             found = connection.execute(waiting).scalars().all()
@@ -188,7 +190,7 @@ class Cases:
         with self._write() as connection:
             done = connection.execute(
                 update(question_provinces)
-                .where(_ROW.province == province, _ROW.question_id.in_(waiting))
+                .where(_ROW.province == province, _ROW.question_id.in_(found), _ROW.next_try_at > now)
                 .values(next_try_at=now)
             )
             return done.rowcount
