@@ -186,7 +186,7 @@ def level_histogram(levels, counts, persons, out):
 
     levels, counts: (values,) level and persons of each distinct value. persons: all of them together. out: (levels,).
     """
-    # Most values have the level of the last one, "different": their counts, which fill no cache, are not looked at.
+    # Most values have the level of the last one, "different": their counts, which no cache holds, are not read.
     usual = levels[levels.shape[0] - 1]
     left = persons
     eights = levels[: levels.shape[0] // 8 * 8].view(np.uint64)

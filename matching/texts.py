@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FIRST_BYTES: Final = 1 << 16
-_TEXTS_PER_STEP: Final = 1 << 14
+_TEXTS_PER_STEP: Final = 1 << 14  # put in order at once: the numbers of their bytes take eight times their room
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,7 @@ class Texts:
         ends = np.zeros(len(places) + 1, dtype=np.int64)
         np.cumsum(lengths, out=ends[1:])
         data = np.empty(int(ends[-1]), dtype=np.uint8)
-        for first in range(
-            0, len(places), _TEXTS_PER_STEP
-        ):  # a step's byte numbers are eight times as large as its bytes
+        for first in range(0, len(places), _TEXTS_PER_STEP):
             some = slice(first, first + _TEXTS_PER_STEP)
             begin, stop = int(ends[first]), int(ends[min(first + _TEXTS_PER_STEP, len(places))])
             data[begin:stop] = self.data[

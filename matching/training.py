@@ -48,8 +48,8 @@ def count_levels(
     """Estimate m and u0 of every field and group from clients of known truth.
 
     m: share of true pairs per level; a small group leans on the same group of other names, if it is of one, and that on
-    all questions of the field. u0: share of all persons per level, averaged over questions; of a
-    group of names that no question was of, that of another name.
+    all questions of the field. u0: share of all persons per level, averaged over questions; of a group of names that no
+    question was of, that of another name.
     """
     schema = model.schema
     hits = {(s.name, g): np.zeros(s.levels) for s in schema.fields for g in GROUPS[s.kind]}
