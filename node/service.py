@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 MAX_QUESTIONS_PER_CALLER: Final = 4  # at the same moment; one province's flood leaves room for the others
 MAX_QUESTIONS: Final = 64  # at the same moment, of all callers: bounds the memory that waiting questions hold
 RETRY_AFTER_S: Final = 1.0
-HELD_S: Final = 0.5  # an answer that says no, once a caller has had MAX_ROWS of them within a minute
+HELD_S: Final = 2.0  # an answer that says no, once a caller has had MAX_ROWS of them within a minute
 MAX_HELD: Final = 64  # such answers of one caller at the same moment: bounds the memory that they take
 HANDLE_LIFETIME: Final = timedelta(days=7)  # a return is begun within days; after that, ask again
 

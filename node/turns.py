@@ -1,22 +1,32 @@
-"""A few threads that callers share in turn: who asks much waits for itself, and not others for it."""
+"""A few threads that callers share in turn, each at its pace: who asks much waits for itself, and not others for it."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict, deque
+import time
+from collections import Counter, OrderedDict, defaultdict, deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+AT_A_RUN: Final = 120  # pieces of one caller that no pace slows down: a province asks some ten a day
+PACE_NS: Final = 200_000_000  # from each further one to the next: a flood must not take the machine from all else
 
 _Result = TypeVar("_Result")
 
 
 class Turns:
-    """Runs work on `threads` threads, one piece per caller in turn; of two and more, a caller never has all of them."""
+    """Runs work on `threads` threads, one piece per caller in turn; of two and more, a caller never has all of them.
 
-    def __init__(self, threads: int, name: str) -> None:
+    After AT_A_RUN pieces in a run, one of a caller is begun every PACE_NS (the generic cell rate of ITU-T I.371).
+    monotonic_ns: nanoseconds of a clock that only goes forward.
+    """
+
+    def __init__(self, threads: int, name: str, *, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._monotonic_ns = monotonic_ns
+        self._due: defaultdict[str, int] = defaultdict(int)  # when each would be through with its pieces at that pace
         self._most = max(1, threads - 1)  # of one caller: the next one need not wait until its pieces are done
         self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # whose turn it is stands first
         self._running: Counter[str] = Counter()
@@ -70,12 +80,16 @@ class Turns:
         """Wait for work and take it; None when there is no more and will be none."""
         with self._changed:
             while True:
-                caller = next((each for each in self._waiting if self._running[each] < self._most), None)
+                now = self._monotonic_ns()
+                free = [each for each in self._waiting if self._running[each] < self._most]
+                caller = next((each for each in free if not self._pause_ns(each, now)), None)
                 if caller is not None:
                     break
                 if self._closed and not self._waiting:
                     return None
-                self._changed.wait()
+                pause_ns = min((self._pause_ns(each, now) for each in free), default=None)
+                self._changed.wait(None if pause_ns is None else pause_ns / 1e9)
+            self._due[caller] = max(now, self._due[caller]) + PACE_NS
             pieces = self._waiting[caller]
             run = pieces.popleft()
             if pieces:
@@ -84,3 +98,7 @@ class Turns:
                 del self._waiting[caller]
             self._running[caller] += 1
             return caller, run
+
+    def _pause_ns(self, caller: str, now: int) -> int:
+        """Return how long a caller waits for its next piece; nobody does once the end has come."""
+        return 0 if self._closed else max(0, self._due[caller] - now - (AT_A_RUN - 1) * PACE_NS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from node.turns import Turns
+from node.turns import AT_A_RUN, PACE_NS, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +60,31 @@ def test_a_caller_never_has_all_the_threads(gate: threading.Event) -> None:
     for piece in flood:
         piece.result(WAIT_S)
     turns.close()
+
+
+def test_after_a_long_run_a_caller_waits_for_its_pace_and_nobody_else_does() -> None:
+    now_ns = 0
+    turns = Turns(2, "t", monotonic_ns=lambda: now_ns)
+    for piece in [turns.submit("33", lambda: None) for _ in range(AT_A_RUN)]:
+        piece.result(WAIT_S)
+    further = [turns.submit("33", lambda: None) for _ in range(3)]
+    assert turns.submit("35", lambda: "answered").result(WAIT_S) == "answered"
+    assert not any(piece.done() for piece in further)
+    now_ns = 2 * PACE_NS
+    for piece in further[:2]:
+        piece.result(WAIT_S)
+    assert turns.submit("35", lambda: "answered").result(WAIT_S) == "answered"
+    assert not further[2].done()
+    now_ns = 3 * PACE_NS
+    further[2].result(WAIT_S)
+    turns.close()
+
+
+def test_closing_waits_for_no_pace() -> None:
+    turns = Turns(1, "t", monotonic_ns=lambda: 0)
+    pieces = [turns.submit("33", lambda: None) for _ in range(2 * AT_A_RUN)]
+    turns.close()
+    assert all(piece.done() for piece in pieces)
 
 
 def test_an_error_is_told_to_who_waits_and_ends_no_thread() -> None:
