@@ -28,13 +28,14 @@ FIRST_POLL_S: Final = 5.0
 POLL_S: Final = 900.0  # how soon a quiet federation hears of a new registry, while there are open cases
 POLL_DEADLINE_S: Final = 10.0
 TIDY_S: Final = 3600.0
+BETWEEN_S: Final = 1.0  # from one try to the next at the same province: it may have thousands, and caseworkers waiting
 DUE_LOOKED_AT: Final = 64  # bounds what is in memory at once, whatever waits in the database
 
 _log = structlog.get_logger(__name__)
 
 
 class FollowUp:
-    """The running node's queue: one try at a time per province, so that a slow one holds nobody else up.
+    """The running node's queue: one try at a time per province, and one a second: a slow one holds up nobody else.
 
     resting: provinces that are left alone at this moment. generation: which registry a province would answer from.
     """
@@ -46,11 +47,13 @@ class FollowUp:
         *,
         resting: Callable[[], frozenset[str]],
         generation: Callable[[str], Awaitable[int | None]],
+        between_s: float = BETWEEN_S,
     ) -> None:
         self._desk = desk
         self._book = book
         self._resting = resting
         self._generation = generation
+        self._between_s = between_s
         self._news = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -93,7 +96,7 @@ class FollowUp:
         skip = self._resting() | self._tasks.keys()
         for question_id, code in await asyncio.to_thread(self._book.due, skip, DUE_LOOKED_AT):
             if code not in self._tasks:
-                task = self._tasks[code] = asyncio.create_task(self._try(question_id, code))
+                task = self._tasks[code] = asyncio.create_task(self._try_in_turn(question_id, code))
                 task.add_done_callback(partial(self._done, code))
         skip = self._resting() | self._tasks.keys()
         due = await asyncio.to_thread(self._book.next_due, skip)
@@ -104,6 +107,9 @@ class FollowUp:
     def _done(self, code: str, _: asyncio.Task[None]) -> None:
         del self._tasks[code]
         self._news.set()
+
+    async def _try_in_turn(self, question_id: bytes, code: str) -> None:
+        await asyncio.gather(self._try(question_id, code), asyncio.sleep(self._between_s))
 
     async def _try(self, question_id: bytes, code: str) -> None:
         """Ask one province once, and record what came of it."""

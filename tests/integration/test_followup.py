@@ -74,11 +74,13 @@ class Office:
         return await outcome_of(self.desk, inquiry(client, case=case) if client else inquiry(case=case))
 
     @asynccontextmanager
-    async def following_up(self) -> AsyncIterator[FollowUp]:
+    async def following_up(self, *, between_s: float = 0.0) -> AsyncIterator[FollowUp]:
         async def generation(code: str) -> int | None:
             return self.generations.get(code)
 
-        queue = FollowUp(self.desk, self.book, resting=lambda: frozenset(self.resting), generation=generation)
+        queue = FollowUp(
+            self.desk, self.book, resting=lambda: frozenset(self.resting), generation=generation, between_s=between_s
+        )
         task = asyncio.create_task(queue.run())
         try:
             yield queue
@@ -371,6 +373,22 @@ async def test_a_province_that_rests_and_one_that_is_slow_hold_nobody_up(office:
         for case in ("K-1", "K-2", "K-3"):
             await office.until(case, answered=2)
         assert len(office.asked("33")) == 4
+
+
+async def test_after_each_try_a_province_is_left_in_peace_for_a_moment_and_the_others_are_not(office: Office) -> None:
+    for code in ("33", "36"):
+        office.world.faults[code] = DOWN
+    for case in ("K-1", "K-2", "K-3"):
+        await office.ask(case)
+    async with office.following_up(between_s=3600.0):
+        office.clock += timedelta(minutes=2)
+        office.book.on_change()
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            if len(office.asked("33")) == len(office.asked("36")) == 4:
+                break
+        await asyncio.sleep(0.3)
+        assert len(office.asked("33")) == len(office.asked("36")) == 4  # three asked at first, one again
 
 
 async def test_a_province_that_is_back_is_asked_at_once_what_waited_for_it(office: Office) -> None:
