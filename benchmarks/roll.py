@@ -325,7 +325,7 @@ def measure_revocations(
     others: Sequence[str] = ("35", "36"),
     done: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[PutOut], list[Restored]]:
-    """Put a member out again and again, in every way there is, while it calls the others ten times a second.
+    """Put a member out again and again, in every way there is, while it calls the others up to ten times a second.
 
     others: those beside the one that publishes. done: called with the number of rounds so far. Raises ConfigError or
     PeerUnreachableError when a command or a node fails.

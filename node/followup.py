@@ -109,20 +109,22 @@ class FollowUp:
         self._news.set()
 
     async def _try_in_turn(self, question_id: bytes, code: str) -> None:
-        await asyncio.gather(self._try(question_id, code), asyncio.sleep(self._between_s))
+        await self._try(question_id, code)
+        await asyncio.sleep(self._between_s)
 
     async def _try(self, question_id: bytes, code: str) -> None:
-        """Ask one province once, and record what came of it."""
+        """Ask one province once, and record what came of it. Raises nothing."""
         try:
-            attempt = await asyncio.to_thread(self._book.begin, question_id, code)
-            if attempt is None:
-                return
-            heard, answer = await ask_one(self._desk, code, attempt.question, monotonic() + ATTEMPT_S)
-            await asyncio.to_thread(self._book.settle, attempt, heard, answer, self._desk.model)
+            try:
+                attempt = await asyncio.to_thread(self._book.begin, question_id, code)
+                if attempt is None:
+                    return
+                heard, answer = await ask_one(self._desk, code, attempt.question, monotonic() + ATTEMPT_S)
+                await asyncio.to_thread(self._book.settle, attempt, heard, answer, self._desk.model)
+            except TrustError:
+                await asyncio.to_thread(self._book.give_up_unreadable, question_id)
         except StoreError as error:  # what was heard is lost; the same bytes are asked again, and answered the same
             _log.error("followup_not_recorded", reason=str(error))
-        except TrustError:
-            await asyncio.to_thread(self._book.give_up_unreadable, question_id)
         except Exception as error:  # noqa: BLE001 - a bug with one question must not end the queue
             log_bug(error, province=code)
 

@@ -51,7 +51,7 @@ MAX_QUESTIONS_PER_CALLER: Final = 4  # at the same moment; one province's flood 
 MAX_QUESTIONS: Final = 64  # at the same moment, of all callers: bounds the memory that waiting questions hold
 RETRY_AFTER_S: Final = 1.0
 HELD_S: Final = 2.0  # an answer that says no, once a caller has had MAX_ROWS of them within a minute
-MAX_HELD: Final = 64  # such answers of one caller at the same moment: bounds the memory that they take
+MAX_HELD: Final = 512  # such answers of one caller at the same moment: bounds the memory that they take
 HANDLE_LIFETIME: Final = timedelta(days=7)  # a return is begun within days; after that, ask again
 
 NO_REGISTRY: Final = "no registry imported yet"
@@ -192,7 +192,7 @@ class AnsweringService:
         except RuntimeError:  # the threads have ended
             self._leave(caller)
             return _Served(Unavailable(STOPPING))
-        task.add_done_callback(lambda _: self._leave(caller))
+        task.add_done_callback(lambda done: self._leave(caller, gave_up=done.cancelled()))
         try:
             served = await asyncio.wrap_future(task)
         except _StoppedError:
@@ -430,9 +430,11 @@ class AnsweringService:
             or self._given_up[caller] >= MAX_ROWS
         )
 
-    def _leave(self, caller: str) -> None:
+    def _leave(self, caller: str, *, gave_up: bool = False) -> None:
+        """Free a caller's place. gave_up: it hung up before its turn came."""
         with self._lock:
             self._waiting[caller] -= 1
+            self._given_up[caller] += gave_up
 
 
 def _epoch_of(question: ReceivedQuestion) -> int | None:

@@ -55,7 +55,19 @@ class Turns:
                 raise RuntimeError("closed")
             self._waiting.setdefault(caller, deque()).append(run)
             self._changed.notify()
+        future.add_done_callback(lambda done: self._drop(caller, run) if done.cancelled() else None)
         return future
+
+    def _drop(self, caller: str, run: Callable[[], None]) -> None:
+        """Forget a piece that nobody waits for: it would stay for as long as its caller's pace makes it."""
+        with self._changed:
+            pieces = self._waiting.get(caller)
+            if pieces is None or run not in pieces:  # it has been taken already
+                return
+            pieces.remove(run)
+            if not pieces:
+                del self._waiting[caller]
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Do what was handed in, then end. Returns when the last thread has ended."""

@@ -183,6 +183,18 @@ async def test_who_hangs_up_sixty_times_a_minute_is_told_to_wait_for_the_next(
     assert len(store.audit_entries()) == rows + 3, "one for all that waited, two for the answer"
 
 
+async def test_who_hangs_up_before_its_turn_has_hung_up_as_well(
+    node: Node, service: AnsweringService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.turns.AT_A_RUN", -(10**9))  # the first turn comes in years
+    for _ in range(MAX_ROWS):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(service.answer("33", question(node), time_left_s=20), 0.001)
+    monkeypatch.undo()
+    assert isinstance(await service.answer("33", question(node), time_left_s=20), Busy)
+    assert isinstance(await service.answer("36", question(node), time_left_s=20), Answered)
+
+
 async def test_nothing_is_answered_once_the_database_is_gone(
     node: Node, service: AnsweringService, database: Path
 ) -> None:

@@ -15,7 +15,7 @@ from matching.question import Client
 from matching.schema import PERSON_SCHEMA
 from node.casebook import CaseBook
 from node.cases import ERASED_AFTER, RENEWED_AGAIN_AFTER, ClosedReason
-from node.errors import CaseError, PeerRefusedError, PeerTimeoutError, PeerUnreachableError, TrustError
+from node.errors import CaseError, PeerRefusedError, PeerTimeoutError, PeerUnreachableError, StoreError, TrustError
 from node.findings import Concluded, from_json
 from node.followup import FollowUp
 from node.messages import Answered, Busy, NeedMore, RefusalReason, Refused, Unavailable
@@ -389,6 +389,35 @@ async def test_after_each_try_a_province_is_left_in_peace_for_a_moment_and_the_o
                 break
         await asyncio.sleep(0.3)
         assert len(office.asked("33")) == len(office.asked("36")) == 4  # three asked at first, one again
+
+
+async def test_a_case_that_can_neither_be_read_nor_given_up_is_tried_no_oftener(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.world.faults["36"] = DOWN
+    await office.ask("K-1")
+    begun: list[str] = []
+
+    def unreadable(_: bytes, code: str) -> None:
+        begun.append(code)
+        raise TrustError("it cannot be decrypted")
+
+    def full(_: bytes) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(office.book, "begin", unreadable)
+    monkeypatch.setattr(office.book, "give_up_unreadable", full)
+    async with office.following_up(between_s=3600.0):
+        office.clock += timedelta(minutes=2)
+        for _ in range(600):
+            office.book.on_change()
+            await asyncio.sleep(0.1)
+            if begun:
+                break
+        for _ in range(5):
+            office.book.on_change()
+            await asyncio.sleep(0.1)
+    assert begun == ["36"]
 
 
 async def test_a_province_that_is_back_is_asked_at_once_what_waited_for_it(office: Office) -> None:

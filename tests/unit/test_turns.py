@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 WAIT_S = 30.0
+
+
+class Kept:
+    """Stands for a question that waits."""
 
 
 @pytest.fixture
@@ -77,6 +83,22 @@ def test_after_a_long_run_a_caller_waits_for_its_pace_and_nobody_else_does() -> 
     assert not further[2].done()
     now_ns = 3 * PACE_NS
     further[2].result(WAIT_S)
+    turns.close()
+
+
+def test_what_was_given_up_while_it_waited_for_its_pace_is_kept_no_longer() -> None:
+    turns = Turns(2, "t", monotonic_ns=lambda: 0)
+    for piece in [turns.submit("33", lambda: None) for _ in range(AT_A_RUN)]:
+        piece.result(WAIT_S)
+    kept = Kept()
+    still = weakref.ref(kept)
+    waiting = turns.submit("33", partial(id, kept))
+    del kept
+    assert still() is not None
+    assert waiting.cancel()
+    del waiting
+    gc.collect()
+    assert still() is None
     turns.close()
 
 
