@@ -28,14 +28,14 @@ FIRST_POLL_S: Final = 5.0
 POLL_S: Final = 900.0  # how soon a quiet federation hears of a new registry, while there are open cases
 POLL_DEADLINE_S: Final = 10.0
 TIDY_S: Final = 3600.0
-BETWEEN_S: Final = 1.0  # from one try to the next at the same province: it may have thousands, and caseworkers waiting
+BETWEEN_S: Final = 2.0  # after each try at a province: hundreds may wait for it, and caseworkers wait now
 DUE_LOOKED_AT: Final = 64  # bounds what is in memory at once, whatever waits in the database
 
 _log = structlog.get_logger(__name__)
 
 
 class FollowUp:
-    """The running node's queue: one try at a time per province, and one a second: a slow one holds up nobody else.
+    """The running node's queue: one try at a time per province and a pause after it; a slow one holds up nobody else.
 
     resting: provinces that are left alone at this moment. generation: which registry a province would answer from.
     """
