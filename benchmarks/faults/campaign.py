@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]  # fault, runs done, of how many
 
 NAMES: Final = tuple(fault.name for fault in FAULTS)
-BATCH: Final = 25  # runs over the same books: they are read whole after every step
 UPPER: Final = 3  # 0 in n: less than 3/n, at 95 %
 
 
@@ -93,11 +92,11 @@ def run_fault(world: World, fault: Fault, runs: int, progress: Progress = lambda
     with fault.around(world) if fault.around else nullcontext():
         for number in range(wanted):
             progress(fault.name, number, wanted)
-            if number % BATCH == 0:
+            if number % fault.batch == 0:
                 world.renew()
                 before = outcome.questions
             _run(world, fault, _stage(world, fault, number, outcome), outcome)
-            if number % BATCH == BATCH - 1 or number == wanted - 1:
+            if number % fault.batch == fault.batch - 1 or number == wanted - 1:
                 _finish(world, outcome)
             outcome.questions = before + len(world.ledger.asked)
             yield outcome
