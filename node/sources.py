@@ -430,15 +430,15 @@ class _Lines:
             if self._quotes_are_text(line):
                 pieces.append((number, self._quoted(line)))
                 continue
-            joined = self._join(number) if line.count(b'"') % 2 else number
-            if joined is None and not at_end:
+            last, fields = self._join(number) if line.count(b'"') % 2 else (number, [])
+            if last is None and not at_end:
                 self.count = number  # the rest of the record is in the next block
                 break
-            if joined is None or joined == number:
+            if last is None or last == number:
                 self.broken.append(BrokenRow(first_row + number, self._reason(number, line)))
                 continue
-            pieces.append((number, self._block[self._starts[number] : self._ends[joined] + 1]))
-            done = joined + 1
+            pieces.append((number, self._written(fields)))
+            done = last + 1
             self._good[number:done] = False
         return pieces
 
@@ -453,22 +453,25 @@ class _Lines:
         )
 
     def _quoted(self, line: bytes) -> bytes:
+        return self._written(line.decode().rstrip("\r\n").split(self._separator))
+
+    def _written(self, fields: Sequence[str]) -> bytes:
+        """Write a record anew: the fast reader tells where records end by counting quotes, so all must be in order."""
         out = io.StringIO()
-        fields = line.decode().rstrip("\r\n").split(self._separator)
-        csv.writer(out, delimiter=self._separator, lineterminator="\n").writerow(fields)
+        csv.writer(out, delimiter=self._separator).writerow(fields)
         return out.getvalue().encode()
 
-    def _join(self, first: int) -> int | None:
-        """Return the line on which the record that begins on `first` ends; `first` itself if it never does.
+    def _join(self, first: int) -> tuple[int | None, Sequence[str]]:
+        """Return the line on which the record that begins on `first` ends, and its fields; `first` if it never does.
 
         None: the block ends before it can be told. A line that is a whole record by itself is never swallowed: an open
         quote before it is a broken row.
         """
         for last in range(first + 1, first + MAX_RECORD_LINES):
             if last >= len(self._ends):
-                return None
+                return None, []
             if self._good[last] or last in self._reasons:
-                return first
+                return first, []
             if b'"' not in self._block[self._starts[last] : self._ends[last]]:
                 continue
             record = self._block[self._starts[first] : self._ends[last]].decode()
@@ -477,8 +480,8 @@ class _Lines:
             except csv.Error:
                 continue
             if len(parsed) == 1 and len(parsed[0]) == self._fields:
-                return last
-        return first
+                return last, parsed[0]
+        return first, []
 
     def _reason(self, number: int, line: bytes) -> str:
         if line.count(b'"') % 2:

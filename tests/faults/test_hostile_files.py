@@ -133,3 +133,16 @@ def test_a_record_id_with_control_characters_is_rejected(tmp_path: Path) -> None
     assert report.rejects_file is not None
     lines = report.rejects_file.read_text().splitlines()[1:]
     assert [line.split("\t")[0] for line in lines if "control character" in line] == ["2", "3", "4"]
+
+
+def test_a_stray_quote_behind_a_field_of_several_lines_moves_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes(b'ID;NAMA;JK\n1;";a\n\r\nz\n6";P"\n2;SITI;P\n3;"AJI\nBUDI";L"\n')
+    with open_source(str(path)) as source:
+        batches = list(source.batches(["ID", "NAMA", "JK"], 1000))
+    assert [row for batch in batches for row in batch.rows.tolist()] == [2, 6, 7]
+    assert [row for batch in batches for row in batch.frame.rows()] == [
+        ("1", ";a\n\r\nz\n6", 'P"'),
+        ("2", "SITI", "P"),
+        ("3", "AJI\nBUDI", 'L"'),
+    ]
