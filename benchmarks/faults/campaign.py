@@ -95,7 +95,11 @@ def run_fault(world: World, fault: Fault, runs: int, progress: Progress = lambda
             if number % fault.batch == 0:
                 world.renew()
                 before = outcome.questions
-            _run(world, fault, _stage(world, fault, number, outcome), outcome)
+            try:
+                _run(world, fault, _stage(world, fault, number, outcome), outcome)
+            except KeyboardInterrupt:
+                outcome.runs -= 1  # nobody knows what would have come of it
+                raise
             if number % fault.batch == fault.batch - 1 or number == wanted - 1:
                 _finish(world, outcome)
             outcome.questions = before + len(world.ledger.asked)
