@@ -110,7 +110,7 @@ class FollowUp:
 
     async def _try_in_turn(self, question_id: bytes, code: str) -> None:
         await self._try(question_id, code)
-        await asyncio.sleep(self._between_s)
+        await asyncio.sleep(self._between_s * _around_one())
 
     async def _try(self, question_id: bytes, code: str) -> None:
         """Ask one province once, and record what came of it. Raises nothing."""
@@ -161,4 +161,9 @@ class FollowUp:
                 _log.error("followup_waits", reason=str(error))
             except Exception as error:  # noqa: BLE001 - the queue must outlive it
                 log_bug(error)
-            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, keeps no secret
+            await asyncio.sleep(pause_s * _around_one())
+
+
+def _around_one() -> float:
+    """Return a random factor for a pause, so that nodes do not do in step what they all began at once."""
+    return random.uniform(0.75, 1.25)  # noqa: S311 - it keeps no secret
