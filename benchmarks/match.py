@@ -24,7 +24,7 @@ from matching.rules import NORMALISATION, Normalisation
 from matching.schema import PERSON_SCHEMA
 from matching.search import search
 from node.errors import ConfigError
-from node.mapping import numbered
+from node.mapping import numbered, packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matching.weights import MatchModel
 
 REGISTRY_FIELDS: Final = ("name", "sex", "birth_date", "birthplace", "mother_name")
-NAME_FIELDS: Final = ("name", "mother_name")
+MOSTLY_DISTINCT: Final = ("name", "mother_name", "birth_date")  # looking for equal ones costs more than reading each
 REGISTRY_COLUMNS: Final = ("record_id", "province", *REGISTRY_FIELDS)
 QUERY_COLUMNS: Final = ("query_id", *REGISTRY_FIELDS)
 TRUTH_COLUMNS: Final = ("query_id", "record_id", "province")
@@ -204,9 +204,9 @@ def _worst(issues: Counter[str]) -> str:
 
 def record_batch(part: pl.DataFrame) -> RecordBatch:
     """Return rows of registry.csv's columns as an index takes them."""
-    columns = {name: column(part[name]) for name in REGISTRY_FIELDS if name not in NAME_FIELDS}
-    names = {name: Column.of_rows(part[name].to_list()) for name in REGISTRY_FIELDS if name in NAME_FIELDS}
-    return RecordBatch(part["record_id"].fill_null("").to_list(), names | columns)
+    columns = {name: column(part[name]) for name in REGISTRY_FIELDS if name not in MOSTLY_DISTINCT}
+    others = {name: Column.of_rows(packed(part[name])) for name in REGISTRY_FIELDS if name in MOSTLY_DISTINCT}
+    return RecordBatch(packed(part["record_id"]), others | columns)
 
 
 def column(values: pl.Series) -> Column:

@@ -16,19 +16,19 @@ import numpy as np
 
 from benchmarks.match import BATCH_PERSONS, bench_keys, read_registry, record_batch
 from benchmarks.peers import clean, run_script
-from benchmarks.populations import generate
+from benchmarks.populations import Recipe, generate, stream
 from benchmarks.speed import Spread
 from matching.batch import PackedFilters, most_alike
 from matching.index import IndexBuilder
 from node.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import polars as pl
     from numpy.typing import NDArray
 
-PERSONS: Final = 400_000  # encoded a round: we work per distinct token and name, so a small registry costs more a head
+PERSONS: Final = (400_000, 10_000_000)  # encoded a round: we work per distinct token, so a small registry costs more
 THEIR_PERSONS: Final = 50_000  # they work per person, each alike, and caches of theirs are full long before
 QUESTIONS: Final = 2_000
 STORED: Final = 100_000  # filters
@@ -56,38 +56,51 @@ class Rivals:
 
 @dataclass(frozen=True)
 class PeerSpeed:
-    """encoding: persons of five fields, normalised and encoded. comparing: pairs of filters of `filter_bits`.
+    """encoding: persons of five fields, normalised and encoded, by their number. comparing: pairs of `filter_bits`.
 
     same_pairs: both found the same pairs. names: pairs of names by rapidfuzz's token_sort_ratio, for scale.
     """
 
-    encoding: Rivals
+    encoding: dict[int, Rivals]
     comparing: Rivals
     same_pairs: bool
     filter_bits: int
     names: Spread
 
 
-def peer_speed(python: Path, seed: int, rounds: int = 5, step: Callable[[str], None] = lambda _: None) -> PeerSpeed:
+def peer_speed(
+    python: Path,
+    seed: int,
+    sizes: Sequence[int] = PERSONS,
+    rounds: int = 5,
+    step: Callable[[str], None] = lambda _: None,
+) -> PeerSpeed:
     """Run every measurement, ours and theirs in turn. Raises ConfigError when a program fails."""
     with tempfile.TemporaryDirectory(prefix="pulang-speed-") as temporary:
         race = _Race(python, Path(temporary), min(os.sched_getaffinity(0)))
-        registry = generate(PERSONS, 0, "base", seed).registry
-        registry.write_csv(race.folder / "registry.csv")
-        clean(registry.head(THEIR_PERSONS), ("record_id", "province")).write_csv(race.folder / "clean.csv")
-        step("encoding")
-        encoding = [race.encode() for _ in range(rounds)]
+        step("making up persons")
+        registry = generate(THEIR_PERSONS, 0, "base", seed).registry
+        clean(registry, ("record_id", "province")).write_csv(race.folder / "clean.csv")
+        for persons in sizes:
+            write_persons(race.registry(persons), persons, seed)
+        ours: dict[int, list[float]] = {persons: [] for persons in sizes}
+        theirs = []
+        for done in range(rounds):
+            for persons in sizes:
+                step(f"encoding {persons:,}, round {done + 1} of {rounds}")
+                ours[persons].append(persons / race.encode_ours(persons))
+            theirs.append(THEIR_PERSONS / race.encode_theirs())
         step("comparing")
         questions, stored = planted_filters(seed)
         np.save(race.folder / "questions.npy", questions)
         np.save(race.folder / "stored.npy", stored)
         compared = [race.compare(questions, stored) for _ in range(rounds + 1)][1:]  # the first is the warm-up
         step("names")
-        names = race.names(registry.head(THEIR_PERSONS), rounds)
+        names = race.names(registry, rounds)
     pairs = QUESTIONS * STORED
     return PeerSpeed(
-        Rivals.of([PERSONS / ours for ours, _ in encoding], [THEIR_PERSONS / theirs for _, theirs in encoding]),
-        Rivals.of([pairs / ours for ours, _, _ in compared], [pairs / theirs for _, theirs, _ in compared]),
+        {persons: Rivals.of(each, theirs) for persons, each in ours.items()},
+        Rivals.of([pairs / seconds for seconds, _, _ in compared], [pairs / seconds for _, seconds, _ in compared]),
         all(same for _, _, same in compared),
         WORDS * 64,
         names,
@@ -111,15 +124,22 @@ class _Race:
         self._python = python
         self._core = core
 
-    def encode(self) -> tuple[float, float]:
-        """Return seconds of our round and of theirs, each in a fresh process: no round profits from an earlier one."""
-        out = self.folder / "ours.json"
-        command = (sys.executable, "-P", "-m", "benchmarks.peer_speed", str(self.folder), str(self._core), str(out))
+    def registry(self, persons: int) -> Path:
+        """Return where a registry of so many persons lies."""
+        return self.folder / f"registry-{persons}.csv"
+
+    def encode_ours(self, persons: int) -> float:
+        """Return seconds of a round of ours, in a fresh process: no round profits from an earlier one."""
+        out, registry = self.folder / "ours.json", self.registry(persons)
+        command = (sys.executable, "-P", "-m", "benchmarks.peer_speed", str(registry), str(self._core), str(out))
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 - ours
         if done.returncode:
             raise ConfigError(f"our round of encoding ended with exit code {done.returncode}")
-        ours = float(json.loads(out.read_text(encoding="utf-8")))
-        return ours, self._theirs("encode", registry=str(self.folder / "clean.csv"))
+        return float(json.loads(out.read_text(encoding="utf-8")))
+
+    def encode_theirs(self) -> float:
+        """Return seconds of a round of theirs, in a fresh process, too."""
+        return self._theirs("encode", registry=str(self.folder / "clean.csv"))
 
     def compare(self, questions: NDArray[np.uint64], stored: NDArray[np.uint64]) -> tuple[float, float, bool]:
         """Return seconds of our round (packing included) and of theirs, and whether both found the same pairs."""
@@ -151,13 +171,22 @@ class _Race:
         return float(json.loads(out.read_text(encoding="utf-8")))
 
 
-def encode_round(folder: Path) -> float:
-    """Return the seconds that our importer's core takes for a registry: from columns of text to encodings on disk."""
-    registry = read_registry(folder / "registry.csv")
-    builder = IndexBuilder(folder / f"index-{os.getpid()}", bench_keys())
+def write_persons(path: Path, persons: int, seed: int) -> None:
+    """Write a made-up registry of ten provinces as CSV."""
+    with path.open("wb") as file:
+        stream(Recipe(persons, 0, "base", seed), lambda part: part.write_csv(file, include_header=file.tell() == 0))
+
+
+def encode_round(path: Path) -> float:
+    """Return the seconds that our importer's core takes for a registry, from columns of text to their encodings.
+
+    Sorting the persons and writing them to the index is left out, as it is of the peers' round.
+    """
+    registry = read_registry(path)
     started = time.process_time()
+    builder = IndexBuilder(path.parent / f"index-{os.getpid()}", bench_keys())
     for batch in registry.iter_slices(BATCH_PERSONS):
-        builder.add(record_batch(batch))
+        builder.encode(record_batch(batch))
     seconds = time.process_time() - started
     builder.abandon()
     return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date, timedelta
 from enum import IntEnum
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -12,10 +13,11 @@ import numpy as np
 from matching.errors import FieldValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from datetime import date
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from matching.texts import Texts
 
 # Nobody who can be brought home was born earlier; databases write 1900-01-01 and 1899-12-30 for "no date".
 FIRST_YEAR: Final = 1901
@@ -218,36 +220,29 @@ def unpacked_dates(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArr
 
 PACKED_DATES: Final = (LAST_YEAR + 1) << 9
 UNREAD: Final = -1
-_PLAIN_LENGTH: Final = 10  # of both forms that are read together
 
 
-def packed_dates(texts: Sequence[str | None]) -> NDArray[np.int32]:
+def packed_dates(texts: Texts) -> NDArray[np.int32]:
     """Read the registered birth dates of one of the two usual forms, all together, as `PartialDate.packed`.
 
     UNREAD for any other text: that is for `parse_registry_date`, whose answers the others are.
     """
-    out = np.full(len(texts), UNREAD, dtype=np.int32)
-    places = [place for place, text in enumerate(texts) if text is not None and len(text) == _PLAIN_LENGTH]
-    text = "".join([texts[place] or "" for place in places])
-    if not text.isascii():
-        return out
-    read = np.frombuffer(text.encode("ascii"), dtype=np.uint8).reshape(-1, _PLAIN_LENGTH)
-    for separators, marks, starts in (((4, 7), "-", (0, 5, 8)), ((2, 5), "-/.", (6, 3, 0))):
-        digits = np.delete(np.arange(_PLAIN_LENGTH), separators)
-        fits = ((read[:, digits] >= ord("0")) & (read[:, digits] <= ord("9"))).all(axis=1)
-        fits &= np.isin(read[:, separators], list(map(ord, marks))).all(axis=1)
-        number = read[fits].astype(np.int32) - ord("0")
-        year, month, day = (
-            sum(number[:, start + place] * 10 ** (count - 1 - place) for place in range(count))
-            for start, count in zip(starts, (4, 2, 2), strict=True)
-        )
-        plain = (year >= FIRST_YEAR) & (year <= LAST_YEAR) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 28)
-        for default_month, default_day in DEFAULT_DATES:
-            default = (month == default_month) & (day == default_day)
-            month, day = np.where(default, 0, month), np.where(default, 0, day)
-        day = np.where(day == DEFAULT_DAY, 0, day)
-        out[np.array(places, dtype=np.int64)[fits]] = np.where(plain, year << 9 | month << 5 | day, UNREAD)
+    from matching.import_kernels import read_dates  # noqa: PLC0415 - only an import needs it
+
+    out = np.empty(len(texts), dtype=np.int32)
+    read_dates(texts.data, texts.ends, FIRST_YEAR, LAST_YEAR, _month_days(), UNREAD, out)
     return out
+
+
+@cache
+def _month_days() -> NDArray[np.int32]:
+    """Return by month << 5 | day what is kept of them, UNREAD for no day of any year."""
+    kept = np.full(16 << 5, UNREAD, dtype=np.int32)
+    for day in range(366):
+        found = date(2000, 1, 1) + timedelta(day)
+        kept[found.month << 5 | found.day] = _default_removed(PartialDate(0, found.month, found.day)).packed
+    kept.flags.writeable = False
+    return kept
 
 
 # --- what a caseworker says -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from numba import njit, types
 
 WHOLE: Final = 255  # stands for a name's number of tokens where it must be parsed whole
 NO_FRAME: Final = -1  # every word of the name means the same wherever it stands
+PLAIN: Final = -4  # and is a token as it is, joined to none before it
 NOT_READ: Final = -2  # the name holds more than letters, spaces, dots that end a word, and a tail after a comma
 ASKED: Final = -3  # whether an article belongs to the word after it is not known yet
 LITERAL, ORDINARY, ARTICLE, UNSORTED = 0, 1, 2, 3  # kinds of words
@@ -37,6 +38,7 @@ _I32_OUT = types.Array(types.int32, 1, "C")
 _U32_OUT = types.Array(types.uint32, 1, "C")
 _U64_OUT = types.Array(types.uint64, 1, "C")
 _I64_OUT = types.Array(types.int64, 1, "C")
+_U64_2D = types.Array(types.uint64, 2, "C")
 
 _SPACE: Final = 32
 _DOT: Final = 46
@@ -154,10 +156,82 @@ def spread(table, larger):
             larger[slot] = table[i]
 
 
-@njit(types.int64(_U8, _I64_OUT, types.int64, _U64_OUT, types.int64), cache=True, nogil=True)
-def number_word(letters, letter_ends, known, table, stop):
-    """Give a number to the one word at the end of `letters`, up to `stop`; the table is that of `split_names`."""
-    return _find(letters, letter_ends, known, table, stop)
+# A word's first sixteen bytes, as two numbers, are nearly always the whole of it: to compare those is to compare words.
+_ONE: Final = np.uint64(1)
+_EIGHT: Final = np.uint64(8)
+_SIXTEEN: Final = np.uint64(16)
+_TOP_BYTE: Final = np.uint64(56)
+_HALF: Final = np.uint64(32)
+_LOW_HALF: Final = np.uint64(0xFFFFFFFF)
+_NOTHING: Final = np.uint64(0)
+
+
+@njit(nogil=True)
+def _word_mark(first, second, items, start, stop):
+    """Hash a word, half a hash: its first sixteen bytes, and one by one those from `start`."""
+    mark = _stirred(_stirred(np.uint64(_SEED), first), second)
+    for i in range(start, stop):
+        mark = _stirred(mark, items[i] | _LOWER)
+    return _mixed(mark) >> _HALF
+
+
+@njit(nogil=True)
+def _same_ending(items, start, stop, letters, letter_ends, number):
+    """Whether a word of sixteen letters or more is a known one, if both begin with the same sixteen."""
+    length, known = np.int64(stop - start), letter_ends[number]
+    same = letter_ends[number + 1] - known == length
+    i = 16
+    while same and i < length:
+        same = letters[known + i] == items[np.int64(start) + i] | _LOWER
+        i += 1
+    return same
+
+
+@njit(nogil=True)
+def _add_word(first, second, mark, slot, items, start, stop, letters, letter_ends, heads, known, table):
+    """Make a word known whose place in the table is `slot`."""
+    table[slot] = (mark << _HALF) | np.uint64(known + 1)
+    end, length = letter_ends[known], np.int64(stop - start)
+    for i in range(length):
+        letters[end + i] = items[np.int64(start) + i] | _LOWER
+    letter_ends[known + 1] = end + length
+    heads[known, 0] = first
+    heads[known, 1] = second
+
+
+@njit(nogil=True)
+def _number_word(items, start, stop, letters, letter_ends, heads, known, table):
+    """Return a word's number, `known` for one that was not known before and is now.
+
+    items[start:stop]: the word, capitals as good as small letters; no byte of it is 0. letters, letter_ends, table: as
+    in `_find`. heads: (words, 2), first sixteen bytes of the known ones, 0 where they are over.
+    """
+    first, second = _NOTHING, _NOTHING
+    for i in range(start, min(stop, start + 8)):
+        first |= np.uint64(items[i] | _LOWER) << np.uint64(8 * (i - start))
+    for i in range(start + 8, min(stop, start + 16)):
+        second |= np.uint64(items[i] | _LOWER) << np.uint64(8 * (i - start - 8))
+    mark = _word_mark(first, second, items, start + 16, stop)
+    mask = np.uint64(table.shape[0]) - _ONE
+    slot = mark & mask
+    while table[slot] != 0:
+        number = np.int64(table[slot] & _LOW_HALF) - 1
+        if (
+            table[slot] >> _HALF == mark
+            and heads[number, 0] == first
+            and heads[number, 1] == second
+            and (second >> _TOP_BYTE == 0 or _same_ending(items, start, stop, letters, letter_ends, number))
+        ):
+            return number
+        slot = (slot + _ONE) & mask
+    _add_word(first, second, mark, slot, items, start, stop, letters, letter_ends, heads, known, table)
+    return known
+
+
+@njit(types.int64(_U8, _U8_OUT, _I64_OUT, _U64_2D, types.int64, _U64_OUT), cache=True, nogil=True)
+def number_word(word, letters, letter_ends, heads, known, table):
+    """Give a number to one word; the tables are those of `split_names`."""
+    return _number_word(word, 0, word.shape[0], letters, letter_ends, heads, known, table)
 
 
 @njit(types.void(_U8, _I64, _U64_OUT), cache=True, nogil=True)
@@ -224,54 +298,137 @@ def sort_words(letters, letter_ends, first, stop, beginnings, beginning_ends, le
             kinds[word] = ORDINARY
 
 
+@njit(nogil=True)
+def _packed_letters(text, start, stop):
+    """Return the letters from `start` on, up to eight and as small ones, as one number, and where they end."""
+    packed = _NOTHING
+    i = start
+    until = min(stop, start + _EIGHT)
+    while i < until and _is_letter(text[i]):
+        packed |= np.uint64(text[i] | _LOWER) << (_EIGHT * (i - start))
+        i += _ONE
+    return packed, i
+
+
+@njit(nogil=True)
+def _split_plain(
+    text, ends, most_bytes, most_words, table, letters, letter_ends, heads, words, word_ends, name, known, most_known,
+    room,
+):  # fmt: skip
+    """Split names of letters and spaces, as most are; return the number of the first that is none, and known words.
+
+    Stops where there may be no room, too. What `_number_word` does stands here once more, and places are unsigned: to
+    hand arrays to a function takes longer than to look a word up, and a signed place is looked at for its sign.
+    """
+    used = abs(word_ends[name] + (word_ends[name] < 0))
+    mask = np.uint64(table.shape[0]) - _ONE
+    while name < ends.shape[0] - 1 and known < most_known and letter_ends[known] < room:
+        i, stop = np.uint64(ends[name]), np.uint64(ends[name + 1])
+        count = most_words + 1 if ends[name + 1] - ends[name] > most_bytes else 0
+        while count <= most_words:
+            while i < stop and text[i] == _SPACE:
+                i += _ONE
+            if i == stop:
+                break
+            begin = i
+            first, i = _packed_letters(text, begin, stop)
+            second = _NOTHING
+            if i == begin + _EIGHT:
+                second, i = _packed_letters(text, i, stop)
+                while i < stop and _is_letter(text[i]):
+                    i += _ONE
+            if count == most_words or (i < stop and text[i] != _SPACE):
+                count = most_words + 1
+                break
+            mark = _word_mark(first, second, text, begin + _SIXTEEN, i)
+            slot = mark & mask
+            number = known
+            while table[slot] != 0:
+                one = (table[slot] & _LOW_HALF) - _ONE
+                if (
+                    table[slot] >> _HALF == mark
+                    and heads[one, 0] == first
+                    and heads[one, 1] == second
+                    and (second >> _TOP_BYTE == 0 or _same_ending(text, begin, i, letters, letter_ends, one))
+                ):
+                    number = np.int64(one)
+                    break
+                slot = (slot + _ONE) & mask
+            if number == known:
+                _add_word(first, second, mark, slot, text, begin, i, letters, letter_ends, heads, known, table)
+                known += 1
+            words[used + count] = np.uint32(number)
+            count += 1
+        if count > most_words:
+            break
+        used += count
+        name += 1
+        word_ends[name] = used
+    return name, known
+
+
+@njit(nogil=True)
+def _split_dotted(text, start, stop, table, letters, letter_ends, heads, words, known):
+    """Split a name that `_count_words` has counted; return how many words it has, and how many are known."""
+    used = 0
+    end = letter_ends[known]
+    tail = False
+    for i in range(start, stop + 1):
+        code = text[i] if i < stop else np.uint8(_SPACE)
+        if _is_dropped(code):
+            continue
+        ended = i == stop or (not tail and code in (_SPACE, _COMMA))
+        begin = letter_ends[known]
+        if ended and end > begin:
+            number = _number_word(letters, begin, end, letters, letter_ends, heads, known, table)
+            known += number == known
+            words[used] = np.uint32(number)
+            used += 1
+            end = letter_ends[known]
+        tail |= code == _COMMA
+        if tail or not ended:
+            letters[end] = code
+            end += 1
+    return used, known
+
+
 @njit(
-    types.void(_U8, _I64, types.int64, types.int64, _U64_OUT, _U8_OUT, _I64_OUT, _U32_OUT, _I64_OUT, _I64_OUT),
+    types.void(_U8, _I64, types.int64, types.int64, _U64_OUT, _U8_OUT, _I64_OUT, _U64_2D, _U32_OUT, _I64_OUT, _I64_OUT),
     cache=True,
     nogil=True,
 )
-def split_names(text, stops, most_bytes, most_words, table, letters, letter_ends, words, word_ends, progress):
+def split_names(text, ends, most_bytes, most_words, table, letters, letter_ends, heads, words, word_ends, progress):
     """Split names into words, lower case and with the dot that ends some of them, and number the words.
 
     Quotes and digits are dropped; all that follows a comma is one word with it.
 
-    text: names in ASCII or UTF-8, one after the other, a separator byte after each; stops: (names,) where that stands.
-    table: of words. letters, letter_ends: word w is
-    letters[letter_ends[w] : letter_ends[w + 1]]. words: word numbers, name after name; word_ends: (names + 1,).
+    text, ends: name i is text[ends[i] : ends[i + 1]], ASCII or UTF-8. table: of words. letters, letter_ends: word w is
+    letters[letter_ends[w] : letter_ends[w + 1]]; heads: (words, 2) uint64, its first sixteen bytes.
+    words: word numbers, name after name; word_ends: (names + 1,).
     progress: (names done, words known), and on return the new ones. Stops before a name for whose words there may be
     no room. A name of other characters, or longer than `most_bytes` or `most_words`, has the words end -1 - the last.
     """
     name = progress[0]
     known = progress[1]
-    room = letters.shape[0] - most_bytes
-    slots = table.shape[0] // 2 - most_words
-    most_known = min(slots, letter_ends.shape[0] - 1 - most_words)
-    used = abs(word_ends[name] + (word_ends[name] < 0))
-    while name < stops.shape[0] and known < most_known and letter_ends[known] < room:
-        start = stops[name - 1] + 1 if name else 0
-        stop = stops[name]
+    # A name that turns out not to be plain leaves words known, and is split once more.
+    room = letters.shape[0] - 2 * most_bytes
+    most_known = min(table.shape[0] // 2, letter_ends.shape[0] - 1, heads.shape[0]) - 2 * most_words
+    while True:
+        name, known = _split_plain(
+            text, ends, most_bytes, most_words, table, letters, letter_ends, heads, words, word_ends, name, known,
+            most_known, room,
+        )  # fmt: skip
+        if name == ends.shape[0] - 1 or known >= most_known or letter_ends[known] >= room:
+            break
+        used = abs(word_ends[name] + (word_ends[name] < 0))
+        start, stop = ends[name], ends[name + 1]
         count = _count_words(text, start, stop) if stop - start <= most_bytes else -1
         name += 1
-        if count < 0 or count > most_words:
+        if 0 <= count <= most_words:
+            count, known = _split_dotted(text, start, stop, table, letters, letter_ends, heads, words[used:], known)
+            word_ends[name] = used + count
+        else:
             word_ends[name] = -1 - used
-            continue
-        end = letter_ends[known]
-        tail = False
-        for i in range(start, stop + 1):
-            code = text[i] if i < stop else np.uint8(_SPACE)
-            if _is_dropped(code):
-                continue
-            ended = i == stop or (not tail and code in (_SPACE, _COMMA))
-            if ended and end > letter_ends[known]:
-                number = _find(letters, letter_ends, known, table, end)
-                known += number == known
-                words[used] = np.uint32(number)
-                used += 1
-                end = letter_ends[known]
-            tail |= code == _COMMA
-            if tail or not ended:
-                letters[end] = code | np.uint8(_LOWER)
-                end += 1
-        word_ends[name] = used
     progress[0] = name
     progress[1] = known
 
@@ -331,20 +488,21 @@ def _frame(words, start, stop, kinds, pairs, joined, items, end):
 
 @njit(
     types.int64(
-        _U32_OUT, _I64, _U8, types.Array(types.uint64, 1, "C", readonly=True), _U32, _U64_OUT, _U32_OUT, _I64_OUT,
+        _U32_OUT, _I64, _U8, _U8, types.Array(types.uint64, 1, "C", readonly=True), _U32, _U64_OUT, _U32_OUT, _I64_OUT,
         types.int64, _I32_OUT,
     ),
     cache=True,
     nogil=True,
 )  # fmt: skip
-def number_frames(words, word_ends, kinds, pairs, joined, table, items, item_ends, known, frames):
+def number_frames(words, word_ends, kinds, plain, pairs, joined, table, items, item_ends, known, frames):
     """Give numbers to the frames of names: which words that matter to their neighbours stand where among ordinary ones.
 
-    words, word_ends: of `split_names`. kinds: (words,) uint8. pairs, joined: table of articles and ordinary words, by
+    words, word_ends: of `split_names`. kinds: (words,) uint8. plain: (words,) uint8, whether a word is ordinary and its
+    own one token. pairs, joined: table of articles and ordinary words, by
     number, and what they are together: a word, APART or UNREADABLE. table: of frames.
     items, item_ends: frame f is items[item_ends[f] : item_ends[f + 1]]: a word's number + 1, 0 for an ordinary word,
-    or JOINED. frames: (names,) int32, ASKED for those to be numbered: set to a frame's number, NO_FRAME, or NOT_READ,
-    also where there is no room for a frame; ASKED if a pair is missing. Returns how many frames are known.
+    or JOINED. frames: (names,) int32, ASKED for those to be numbered: set to a frame's number, PLAIN, NO_FRAME, or
+    NOT_READ, also where there is no room for a frame; ASKED if a pair is missing. Returns how many frames are known.
     """
     most = min(table.shape[0] // 2, item_ends.shape[0] - 2)
     for name in range(frames.shape[0]):
@@ -355,10 +513,15 @@ def number_frames(words, word_ends, kinds, pairs, joined, table, items, item_end
             continue
         start = abs(word_ends[name] + (word_ends[name] < 0))
         stop = word_ends[name + 1]
-        plain = True
-        for i in range(start, stop):
-            plain &= kinds[words[i]] == ORDINARY
-        if plain:
+        i = start
+        while i < stop and plain[words[i]]:
+            i += 1
+        if i == stop:
+            frames[name] = PLAIN
+            continue
+        while i < stop and kinds[words[i]] == ORDINARY:
+            i += 1
+        if i == stop:
             frames[name] = NO_FRAME
         elif known < most and item_ends[known] + stop - start <= items.shape[0]:
             end = _frame(words, start, stop, kinds, pairs, joined, items, item_ends[known])
@@ -398,20 +561,20 @@ def _expand(word, expansion_of, expansions, expansion_ends, seconds, pairs, join
 
 @njit(
     types.void(
-        _U32, _I64, _I32, _I32, _U32, _I64, _I64, _I64, _U8,
+        _U32, _I64, _I32, _U8, _I32, _U32, _I64, _I64, _I64, _U8,
         types.Array(types.uint64, 1, "C", readonly=True), _U32, types.Array(types.uint32, 2, "C"), _U8_OUT,
     ),
     cache=True,
     nogil=True,
 )  # fmt: skip
 def expand_names(
-    words, word_ends, frames, expansion_of, expansions, expansion_ends, parts, part_ends, seconds, pairs, joined, out,
-    lengths,
+    words, word_ends, frames, plain, expansion_of, expansions, expansion_ends, parts, part_ends, seconds, pairs, joined,
+    out, lengths,
 ):  # fmt: skip
     """Write every name's tokens.
 
-    words, word_ends, frames: of the kernels above. A token is a word that stands for itself. expansion_of: (words,)
-    int32, ITSELF or which expansion; expansions, expansion_ends: the tokens of each. parts, part_ends:
+    words, word_ends, frames, plain: of the kernels above. A token is a word that stands for itself. expansion_of:
+    (words,) int32, ITSELF or which expansion; expansions, expansion_ends: the tokens of each. parts, part_ends:
     of a frame, a token's number, or -1 - k for the tokens of the name's word k; a frame whose first part is beyond all
     tokens must be parsed whole. seconds: (tokens,) uint8, whether a token may join the one before it; pairs, joined:
     table of those. out: (names, most tokens) uint32; lengths: (names,) uint8, WHOLE for a name to be parsed whole.
@@ -420,31 +583,46 @@ def expand_names(
     for name in range(frames.shape[0]):
         frame = frames[name]
         lengths[name] = WHOLE
+        start = abs(word_ends[name] + (word_ends[name] < 0))
+        if frame == PLAIN:
+            count = word_ends[name + 1] - start
+            if count <= out.shape[1]:
+                for i in range(count):
+                    out[name, i] = words[start + i]
+                lengths[name] = count
+            continue
         if frame == NOT_READ:
             continue
-        start = abs(word_ends[name] + (word_ends[name] < 0))
         count = 0
-        if frame == NO_FRAME:
-            for i in range(start, word_ends[name + 1]):
-                count = _expand(
-                    words[i], expansion_of, expansions, expansion_ends, seconds, pairs, joined, tokens, count
-                )
-        else:
-            first, last = part_ends[frame], part_ends[frame + 1]
-            if first < last and parts[first] >= UNKNOWN:
+        first, last = (part_ends[frame], part_ends[frame + 1]) if frame >= 0 else (0, word_ends[name + 1] - start)
+        if frame >= 0 and first < last and parts[first] >= UNKNOWN:
+            continue
+        for k in range(first, last):
+            part = parts[k] if frame >= 0 else -1 - k
+            if part >= 0:
+                count = _append(tokens, count, np.uint32(part), seconds, pairs, joined)
                 continue
-            for k in range(first, last):
-                if parts[k] >= 0:
-                    count = _append(tokens, count, np.uint32(parts[k]), seconds, pairs, joined)
-                else:
-                    word = words[start - 1 - parts[k]]
-                    count = _expand(
-                        word, expansion_of, expansions, expansion_ends, seconds, pairs, joined, tokens, count
-                    )
+            word = words[start - 1 - part]
+            if plain[word] and count < SCRATCH_TOKENS:
+                tokens[count] = word
+                count += 1
+            else:
+                count = _expand(word, expansion_of, expansions, expansion_ends, seconds, pairs, joined, tokens, count)
         if count <= out.shape[1]:
             for i in range(count):
                 out[name, i] = tokens[i]
             lengths[name] = count
+
+
+@njit(types.int64(_U8, _I64, _I64, _U8_OUT), cache=True, nogil=True)
+def gather_texts(data, ends, places, out):
+    """Write texts one after the other, text i is data[ends[i] : ends[i + 1]], `places` which; return the end."""
+    end = 0
+    for k in range(places.shape[0]):
+        for i in range(ends[places[k]], ends[places[k] + 1]):
+            out[end] = data[i]
+            end += 1
+    return end
 
 
 @njit(
@@ -471,6 +649,54 @@ def number_tokens(tokens, lengths, own, known, flat, fresh):
             flat[end] = own[token]
             end += 1
     return made
+
+
+# --- Dates ----------------------------------------------------------------------------------------------------------
+
+_ZERO: Final = 48
+_DASH: Final = 45
+_SLASH: Final = 47
+_LEAP_DAY: Final = 2 << 5 | 29
+
+
+@njit(nogil=True)
+def _number(text, start, digits):
+    """Return the number that some digits are, -1 if one of them is none."""
+    number = 0
+    for i in range(start, start + digits):
+        digit = np.int64(text[i]) - _ZERO
+        if digit < 0 or digit > 9:
+            return -1
+        number = 10 * number + digit
+    return number
+
+
+@njit(types.void(_U8, _I64, types.int64, types.int64, _I32, types.int32, _I32_OUT), cache=True, nogil=True)
+def read_dates(text, ends, first_year, last_year, month_days, unread, out):
+    """Read dates written YYYY-MM-DD, or DD-MM-YYYY with dashes, slashes or dots.
+
+    text, ends: date i is text[ends[i] : ends[i + 1]]. month_days: (512,) what to take month << 5 | day for, `unread`
+    for no day of a year. out: (dates,) year << 9 | month << 5 | day, `unread` for whatever is not such a date.
+    """
+    for i in range(out.shape[0]):
+        out[i] = unread
+        start = ends[i]
+        if ends[i + 1] - start != 10:
+            continue
+        if text[start + 4] == _DASH and text[start + 7] == _DASH:
+            year, month, day = _number(text, start, 4), _number(text, start + 5, 2), _number(text, start + 8, 2)
+        elif text[start + 2] in (_DASH, _SLASH, _DOT) and text[start + 5] in (_DASH, _SLASH, _DOT):
+            year, month, day = _number(text, start + 6, 4), _number(text, start + 3, 2), _number(text, start, 2)
+        else:
+            continue
+        if year < first_year or year > last_year or month < 0 or month > 12 or day < 0 or day > 31:
+            continue
+        found = month << 5 | day
+        if month_days[found] == unread or (
+            found == _LEAP_DAY and not (year % 4 == 0 and (year % 100 != 0 or year % 400 == 0))
+        ):
+            continue
+        out[i] = year << 9 | month_days[found]
 
 
 # --- Rewriting rules ------------------------------------------------------------------------------------------------

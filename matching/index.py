@@ -28,8 +28,8 @@ import numpy as np
 from matching.at_rest import GenerationSeal, SealedWriter, new_salt, open_sealed, sealed_bytes
 from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
 from matching.errors import FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
-from matching.fields import PACKED_DATES, UNREAD, packed_dates, parse_registry_date
-from matching.import_kernels import UNKNOWN, number_tokens
+from matching.fields import PACKED_DATES, UNREAD, is_blank, packed_dates, parse_registry_date
+from matching.import_kernels import UNKNOWN, gather_texts, number_tokens
 from matching.kernels import FILTER_WORDS, intern_names, rehash
 from matching.rules import NORMALISATION, PERSON_NAME
 from matching.schema import TITLE, FieldKind, FieldSpec, LinkageSchema, describe, require_same
@@ -87,7 +87,7 @@ class Column:
     Values may be repeated: where most differ, as names do, looking for equal ones is not worth it.
     """
 
-    values: Sequence[str | None]
+    values: Sequence[str | None]  # Texts, if there are many
     codes: NDArray[np.int32]
 
     @classmethod
@@ -112,6 +112,15 @@ class RowIssue:
     field: str
     reason: str
     rejected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """Persons of a batch, those that were rejected left out: (persons,) numbers of each field's distinct values."""
+
+    record_ids: Texts
+    numbers: Mapping[str, NDArray[np.uint32]]
+    issues: tuple[RowIssue, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +472,7 @@ class _TableColumn(_ValueColumn):
         self._known: dict[Any, int] = {}
         self._seen: dict[str, int] = {}  # raw values
         self._parts: dict[tuple[str, int], int] = {}  # tokens of parts of dates
+        self._dates_read: dict[str, int | str] = {}  # dates of no usual form, packed, or why they cannot be read
         self._by_date = np.full(PACKED_DATES if spec.kind is FieldKind.DATE else 0, UNKNOWN, dtype=np.uint32)
         self._by_date[:1] = 0
         self._masks: dict[str, int] = {}  # filters of words of places
@@ -505,15 +515,26 @@ class _TableColumn(_ValueColumn):
 
     def _dates(self, values: Sequence[str | None]) -> tuple[NDArray[np.uint32], dict[int, str]]:
         read = self._rules.registry_date
-        packed = packed_dates(values) if read is parse_registry_date else np.full(len(values), UNREAD, dtype=np.int32)
+        packed = np.full(len(values), UNREAD, dtype=np.int32)
+        if read is parse_registry_date:
+            texts = values if isinstance(values, Texts) else Texts.of_values(values)
+            packed = packed_dates(texts)
+            packed[np.diff(texts.ends) == 0] = 0
         unreadable: dict[int, str] = {}
         for position in np.flatnonzero(packed == UNREAD).tolist():
-            value = values[position]
-            try:
-                packed[position] = 0 if value is None or not value.strip() else read(value).packed
-            except FieldValueError as error:
-                unreadable[position] = error.reason
-                packed[position] = 0
+            value = values[position] or ""
+            found = self._dates_read.get(value)
+            if found is None:
+                try:
+                    found = 0 if is_blank(value) else read(value).packed
+                except FieldValueError as error:
+                    found = error.reason
+                if len(self._dates_read) == MAX_SEEN:
+                    self._dates_read.clear()
+                self._dates_read[value] = found
+            if isinstance(found, str):
+                unreadable[position], found = found, 0
+            packed[position] = found
         new, first_met = np.unique(packed[self._by_date[packed] == UNKNOWN], return_index=True)
         new = new[np.argsort(first_met)]  # in order of appearance, as all values are numbered
         self._by_date[new] = np.arange(self._values, self._values + len(new), dtype=np.uint32)
@@ -625,7 +646,13 @@ class IndexBuilder:
         self._waiting: list[tuple[Texts, NDArray[np.uint32]]] = []  # persons of a block that is not full
 
     def add(self, batch: RecordBatch) -> tuple[RowIssue, ...]:
-        """Add persons; return what was wrong, row by row.
+        """Add persons; return what was wrong, row by row; see `encode`."""
+        encoded = self.encode(batch)
+        self._append(encoded.record_ids, encoded.numbers)
+        return encoded.issues
+
+    def encode(self, batch: RecordBatch) -> EncodedBatch:
+        """Encode persons who are not added yet; distinct values that are new get their numbers.
 
         A person whose name is empty after normalising (and names no mother), or whose record id is empty or longer
         than 255 bytes, is rejected; under a schema that does not begin with a person's name, only a record of which
@@ -649,7 +676,7 @@ class IndexBuilder:
             RowIssue(int(row), key, "empty, or nothing is left after normalising", rejected=True)
             for row in np.flatnonzero(~keep)
         ]
-        ids = Texts.encoded(batch.record_ids)
+        ids = batch.record_ids if isinstance(batch.record_ids, Texts) else Texts.encoded(batch.record_ids)
         lengths = np.diff(ids.ends)
         for row in np.flatnonzero((lengths == 0) | (lengths > MAX_RECORD_ID_BYTES)).tolist():
             reason = "empty" if not lengths[row] else f"longer than {MAX_RECORD_ID_BYTES} bytes"
@@ -659,8 +686,7 @@ class IndexBuilder:
         if not keep.all():
             ids = ids.take(np.flatnonzero(keep))
             numbers = {name: column[keep] for name, column in numbers.items()}
-        self._append(ids, numbers)
-        return tuple(sorted(issues, key=lambda issue: issue.row))
+        return EncodedBatch(ids, numbers, tuple(sorted(issues, key=lambda issue: issue.row)))
 
     def _findable(
         self, batch: RecordBatch, parsed: dict[str, NameBatch], numbers: dict[str, NDArray[np.uint32]]
@@ -672,7 +698,7 @@ class IndexBuilder:
         # "By. Ny. X" is a newborn without a name of its own: kept, to be found by its mother's.
         return (numbers[first.name] != 0) | self._names_mother(batch, parsed), first.name
 
-    def _append(self, ids: Texts, numbers: dict[str, NDArray[np.uint32]]) -> None:
+    def _append(self, ids: Texts, numbers: Mapping[str, NDArray[np.uint32]]) -> None:
         for name, column in (*self._names.items(), *self._tables.items()):
             column.count(numbers[name])
         rows = np.stack([numbers[spec.name] for spec in self._schema.fields])
@@ -695,9 +721,10 @@ class IndexBuilder:
         order = _ascending(rows[0])
         for numbers in rows:
             self._rows.append(numbers[order])
-        ids = ids.take(order)
-        self._id_offsets.append(self._ids.rows + ids.ends[1:])
-        self._ids.append(ids.data)
+        data = np.empty(int(ids.ends[-1]), dtype=np.uint8)
+        gather_texts(ids.data, ids.ends, order, data)
+        self._id_offsets.append(self._ids.rows + np.cumsum(np.diff(ids.ends)[order]))
+        self._ids.append(data)
 
     def _name_numbers(self, field: str, batch: RecordBatch, parsed: dict[str, NameBatch]) -> NDArray[np.uint32]:
         own = parsed.get(field)

@@ -324,6 +324,30 @@ def collect_rows(block, levels, bases, bits, order, rest, floor, places, weights
     return found
 
 
+_READ_AHEAD: Final = 256  # names
+
+
+@njit(nogil=True)
+def _name_mark(tokens, start, stop):
+    """Sort a name's tokens in place and hash them; 0 if it has none."""
+    if start == stop:
+        return np.uint64(0)
+    for j in range(start + 1, stop):
+        token = tokens[j]
+        k = j
+        while k > start and tokens[k - 1] > token:
+            tokens[k] = tokens[k - 1]
+            k -= 1
+        tokens[k] = token
+    mark = np.uint64(0x243F6A8885A308D3)
+    for j in range(start, stop):
+        mark ^= np.uint64(tokens[j]) + np.uint64(0x9E3779B97F4A7C15)
+        mark = (mark ^ (mark >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mark = (mark ^ (mark >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mark ^= mark >> np.uint64(31)
+    return max(mark, np.uint64(1))
+
+
 @njit(
     types.int64(
         types.Array(types.int64, 1, "C", readonly=True),
@@ -341,42 +365,37 @@ def intern_names(offsets, tokens, hashes, numbers, next_number, out, fresh):
     """Give each name of a batch its number: equal token sets get equal numbers, new ones the next free number.
 
     offsets: (names + 1,) into tokens. tokens: token numbers, sorted in place within each name. hashes: (slots,)
-    uint64 open-addressing table, 0 = free; numbers: (slots,) uint32 beside it. out: (names,) uint32.
+    uint64 open-addressing table, a power of two, 0 = free; numbers: (slots,) uint32 beside it. out: (names,) uint32.
     fresh: (names,) int64, filled with the batch positions of new names. Returns how many are new.
     Two different names share a 64-bit hash once in about 2^64 / names^2 builds; they would then be taken for one.
     """
-    slots = np.uint64(hashes.shape[0])
+    mask = np.uint64(hashes.shape[0] - 1)
     made = np.int64(0)
-    for name in range(out.shape[0]):
-        start = offsets[name]
-        stop = offsets[name + 1]
-        if start == stop:
-            out[name] = 0
-            continue
-        for j in range(start + 1, stop):
-            token = tokens[j]
-            k = j
-            while k > start and tokens[k - 1] > token:
-                tokens[k] = tokens[k - 1]
-                k -= 1
-            tokens[k] = token
-        mark = np.uint64(0x243F6A8885A308D3)
-        for j in range(start, stop):
-            mark ^= np.uint64(tokens[j]) + np.uint64(0x9E3779B97F4A7C15)
-            mark = (mark ^ (mark >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mark = (mark ^ (mark >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            mark ^= mark >> np.uint64(31)
-        if mark == 0:
-            mark = np.uint64(1)
-        slot = mark % slots
-        while hashes[slot] != 0 and hashes[slot] != mark:
-            slot = (slot + np.uint64(1)) % slots
-        if hashes[slot] == 0:
-            hashes[slot] = mark
-            numbers[slot] = np.uint32(next_number + made)
-            fresh[made] = name
-            made += 1
-        out[name] = numbers[slot]
+    marks = np.empty(_READ_AHEAD, np.uint64)
+    met = np.empty(_READ_AHEAD, np.uint64)
+    for first in range(0, out.shape[0], _READ_AHEAD):
+        some = min(_READ_AHEAD, out.shape[0] - first)
+        for k in range(some):
+            marks[k] = _name_mark(tokens, offsets[first + k], offsets[first + k + 1])
+        # Whatever lies in the table where each should: many waits for memory at once, instead of one after the other.
+        for k in range(some):
+            slot = marks[k] & mask
+            met[k] = hashes[slot]
+            out[first + k] = numbers[slot]
+        for k in range(some):
+            mark = marks[k]
+            if mark == 0:
+                out[first + k] = 0
+            elif met[k] != mark:
+                slot = mark & mask
+                while hashes[slot] != 0 and hashes[slot] != mark:
+                    slot = (slot + np.uint64(1)) & mask
+                if hashes[slot] == 0:
+                    hashes[slot] = mark
+                    numbers[slot] = np.uint32(next_number + made)
+                    fresh[made] = first + k
+                    made += 1
+                out[first + k] = numbers[slot]
     return made
 
 
@@ -392,12 +411,12 @@ def intern_names(offsets, tokens, hashes, numbers, next_number, out, fresh):
 )
 def rehash(old_hashes, old_numbers, hashes, numbers):
     """Move an interning table of `intern_names` into a larger, empty one."""
-    slots = np.uint64(hashes.shape[0])
+    mask = np.uint64(hashes.shape[0] - 1)
     for i in range(old_hashes.shape[0]):
         if old_hashes[i] != 0:
-            slot = old_hashes[i] % slots
+            slot = old_hashes[i] & mask
             while hashes[slot] != 0:
-                slot = (slot + np.uint64(1)) % slots
+                slot = (slot + np.uint64(1)) & mask
             hashes[slot] = old_hashes[i]
             numbers[slot] = old_numbers[i]
 

@@ -511,11 +511,12 @@ class Outline(NamedTuple):
     """How a name reads, whatever its ordinary words are.
 
     tokens: of the person, pairs not yet joined; a number stands for what the word of that place expands to, together
-    with the article before it where that belongs to it.
+    with the article before it where that belongs to it. father: of the father.
     """
 
     tokens: tuple[int | str, ...]
     titles: tuple[str, ...]
+    father: tuple[int | str, ...] = ()
 
 
 def expand_ordinary(words: Iterable[str]) -> Iterator[tuple[str, ...] | None]:
@@ -569,7 +570,7 @@ def outline(frame: Sequence[str | None]) -> Outline | None:
     """Read a name of at most MAX_TOKENS words, in lower case, of which the ordinary ones are left out.
 
     They are None, or JOINED_WORD where `join_article` joins them to the word before. Returns None if they matter after
-    all, or if the name tells more than the person's own.
+    all, or if the name tells more than the person's own and the father's.
     """
     articles = [place for place, word in enumerate(frame[:-1]) if word and word.rstrip(".") in _ARTICLES]
     if any(frame[place + 1] and not all(frame[place + 2 :]) for place in articles):
@@ -594,9 +595,15 @@ def outline(frame: Sequence[str | None]) -> Outline | None:
     if len(text) > MAX_NAME_CHARACTERS:
         return None
     parsed = parse_name(text, without=_PAIRS_APART)
-    if parsed.father or parsed.mother or parsed.aliases or len(parsed.tokens) >= MAX_TOKENS:
+    if parsed.mother or parsed.aliases or max(len(parsed.tokens), len(parsed.father)) >= MAX_TOKENS:
         return None
-    return Outline(tuple(places.get(token, token) for token in parsed.tokens), parsed.titles)
+    tokens, father = (tuple(places.get(token, token) for token in each) for each in (parsed.tokens, parsed.father))
+    return Outline(tokens, parsed.titles, father)
+
+
+def join_pairs(tokens: Sequence[str]) -> tuple[str, ...]:
+    """Join the tokens of one person that are one where they follow each other; at most MAX_TOKENS are left."""
+    return tuple(_join_pairs(list(tokens))[:MAX_TOKENS])
 
 
 def joined_pairs() -> Mapping[tuple[str, str], str]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 _FIRST_BYTES: Final = 1 << 16
 _TEXTS_PER_STEP: Final = 1 << 14  # put in order at once: the numbers of their bytes take eight times their room
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """data: (n,) uint8, of all texts; ends: (texts + 1,) int64, where each begins and the last one ends."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts(Sequence[str]):
+    """Texts in UTF-8, one after the other.
+
+    data: (n,) uint8, of all texts; ends: (texts + 1,) int64, where each begins and the last one ends.
+    """
 
     data: NDArray[np.uint8]
     ends: NDArray[np.int64]
@@ -42,8 +44,28 @@ class Texts:
         np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(values)), out=ends[1:])
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
 
+    @classmethod
+    def of_values(cls, values: Sequence[str | None]) -> Self:
+        """Pack values, a missing one as an empty text, and "?" for what UTF-8 has no bytes for."""
+        known = [value or "" for value in values]
+        try:
+            return cls.encoded(known)
+        except UnicodeEncodeError:
+            return cls.encoded([value.encode("utf-8", "replace").decode() for value in known])
+
     def __len__(self) -> int:
         return len(self.ends) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        """Return one text, or a list of some."""
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        at = range(len(self))[place]
+        return self.at(at).decode()
 
     def at(self, place: int) -> bytes:
         """Return one text's bytes."""
@@ -112,6 +134,6 @@ def with_room(array: NDArray[Any], size: int, fill: int = 0) -> NDArray[Any]:
     """Return an array of at least `size`, beginning as `array` does: the same one if it is large enough."""
     if size <= len(array):
         return array
-    grown = np.full(max(size, 2 * len(array)), fill, dtype=array.dtype)
+    grown = np.full((max(size, 2 * len(array)), *array.shape[1:]), fill, dtype=array.dtype)
     grown[: len(array)] = array
     return grown

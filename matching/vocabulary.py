@@ -44,6 +44,7 @@ from matching.names import (
     expand_ordinary,
     is_article,
     join_article,
+    join_pairs,
     joined_pairs,
     outline,
     signs,
@@ -152,13 +153,16 @@ class Vocabulary:
         self._titles = {_NO_TITLE: 0}
         # Tokens are words that stand for themselves, and have their numbers.
         self._words = _Numbered(np.uint8)
+        self._heads = np.zeros((0, 2), dtype=np.uint64)
         self._by_string: dict[str, int] = {}  # those that were asked for by name
         self._kinds = np.zeros(0, dtype=np.uint8)
+        self._plain = np.zeros(0, dtype=np.uint8)
         self._expansion_of = np.zeros(0, dtype=np.int32)
         self._sorted = 0
         self._expansions, self._expansion_ends = array("I"), array("q", [0])
         self._frames = _Numbered(np.uint32)
         self._parts, self._part_ends, self._frame_titles = array("q"), array("q", [0]), array("i")
+        self._fathers: dict[int, tuple[int | str, ...]] = {}  # by frame, where a name tells it
         # The compiled way stands in for these rules as they are: whoever leaves one out has names read one by one.
         self._compiled = rules is NAME_RULES[PERSON_NAME]
         self._seconds = np.zeros(0, dtype=np.uint8)
@@ -193,9 +197,8 @@ class Vocabulary:
         if number is None:
             table, letters = self._words, np.frombuffer(token.encode("ascii"), dtype=np.uint8)
             table.make_room(1, len(letters))
-            start = int(table.ends[table.known])
-            table.items[start : start + len(letters)] = letters
-            number = number_word(table.items, table.ends, table.known, table.table, start + len(letters))
+            self._heads = with_room(self._heads, table.known + 1)
+            number = number_word(letters, table.items, table.ends, self._heads, table.known, table.table)
             table.known += number == table.known
             self._by_string[token] = number
         return number
@@ -261,7 +264,7 @@ class Vocabulary:
             spelt[place], heard[place], wide[place] = tokens[place], "", ""
         return StoredForms(Texts.of(spelt), Texts.of(heard), Texts.of(wide), forms.heard)
 
-    def read(self, values: Sequence[str | None]) -> NameBatch:
+    def read(self, values: Sequence[str | None] | Texts) -> NameBatch:
         """Take names apart."""
         names = len(values)
         batch = NameBatch(
@@ -276,7 +279,7 @@ class Vocabulary:
         self._read_whole(values, batch)
         return batch
 
-    def _read_words(self, values: Sequence[str | None], batch: NameBatch) -> None:
+    def _read_words(self, values: Sequence[str | None] | Texts, batch: NameBatch) -> None:
         names = len(values)
         words, word_ends = self._split(values)
         frames = np.full(names, ASKED, dtype=np.int32)
@@ -287,27 +290,49 @@ class Vocabulary:
             self._take_articles(words, word_ends, np.flatnonzero(asked))
             self._take_frames(words, word_ends, frames)
         expand_names(
-            words, word_ends, frames, self._expansion_of, np.array(self._expansions, dtype=np.uint32),
+            words, word_ends, frames, self._plain, self._expansion_of, np.array(self._expansions, dtype=np.uint32),
             np.array(self._expansion_ends, dtype=np.int64), np.array(self._parts, dtype=np.int64),
             np.array(self._part_ends, dtype=np.int64), self._seconds, self._pairs.pairs, self._pairs.joined,
             batch.tokens, batch.lengths,
         )  # fmt: skip
         framed = np.flatnonzero(frames >= 0)
         batch.titles[framed] = np.array(self._frame_titles, dtype=np.int32)[frames[framed]]
+        told = np.zeros(self._frames.known, dtype=np.bool_)
+        told[list(self._fathers)] = True
+        for name in framed[told[frames[framed]]].tolist():
+            if batch.lengths[name] != WHOLE:
+                start = abs(int(word_ends[name]) + bool(word_ends[name] < 0))
+                batch.father[name] = self._father(int(frames[name]), words[start : word_ends[name + 1]])
 
-    def _split(self, values: Sequence[str | None]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    def _father(self, frame: int, words: NDArray[np.uint32]) -> tuple[str, ...]:
+        """Return the tokens of the father that a name of this frame and these words tells."""
+        tokens: list[str] = []
+        for part in self._fathers[frame]:
+            if isinstance(part, str):
+                tokens.append(part)
+                continue
+            place = int(self._expansion_of[words[part]])
+            if place == ITSELF:
+                tokens.append(self._word(int(words[part])))
+            else:
+                numbers = self._expansions[self._expansion_ends[place] : self._expansion_ends[place + 1]]
+                tokens.extend(map(self._word, numbers))
+        return join_pairs(tokens)[:MAX_STORED_TOKENS]
+
+    def _split(self, values: Sequence[str | None] | Texts) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Split names into words; see `split_names`."""
-        text, stops = _lines(values)
-        words = np.empty(len(text), dtype=np.uint32)  # a comma is a word of one byte
+        texts = values if isinstance(values, Texts) else Texts.of_values(values)
+        words = np.empty(int(texts.ends[-1]) + MAX_TOKENS, dtype=np.uint32)  # a comma is a word of one byte
         word_ends = np.zeros(len(values) + 1, dtype=np.int64)
         table = self._words
         progress = np.array([0, table.known], dtype=np.int64)
         while progress[0] < len(values):
             table.make_room(table.known // 4 + _NEW_WORDS, MAX_NAME_CHARACTERS // MAX_TOKENS)
-            table.items = with_room(table.items, int(table.ends[table.known]) + 2 * MAX_NAME_CHARACTERS)
+            table.items = with_room(table.items, int(table.ends[table.known]) + 4 * MAX_NAME_CHARACTERS)
+            self._heads = with_room(self._heads, len(table.ends))
             split_names(
-                text, stops, MAX_NAME_CHARACTERS, MAX_TOKENS, table.table, table.items, table.ends, words,
-                word_ends, progress,
+                texts.data, texts.ends, MAX_NAME_CHARACTERS, MAX_TOKENS, table.table, table.items, table.ends,
+                self._heads, words, word_ends, progress,
             )  # fmt: skip
             table.known = int(progress[1])
         self._sort_words()
@@ -323,6 +348,7 @@ class Vocabulary:
             first, self._sorted = self._sorted, table.known
             self._kinds = with_room(self._kinds, table.known, UNSORTED)
             self._expansion_of = with_room(self._expansion_of, table.known, ITSELF)
+            self._plain = with_room(self._plain, table.known)
             if not known_signs:
                 sort_words(
                     table.items, table.ends, first, table.known, self._beginnings.data, self._beginnings.ends,
@@ -336,12 +362,16 @@ class Vocabulary:
                     self._expansion_of[number] = len(self._expansion_ends) - 1
                     self._expansions.extend(map(self.token, tokens))
                     self._expansion_ends.append(len(self._expansions))
+            new = slice(first, self._sorted)
+            self._plain[new] = (self._kinds[new] == ORDINARY) & (self._expansion_of[new] == ITSELF)
+            of_pairs = self._seconds[new]
+            self._plain[first : first + len(of_pairs)][of_pairs == 1] = 0
 
     def _take_frames(self, words: NDArray[np.uint32], word_ends: NDArray[np.int64], frames: NDArray[np.int32]) -> None:
         """Give frames their numbers, and note how new ones read."""
         table, articles = self._frames, self._articles
         known = number_frames(
-            words, word_ends, self._kinds, articles.pairs, articles.joined,
+            words, word_ends, self._kinds, self._plain, articles.pairs, articles.joined,
             table.table, table.items, table.ends, table.known, frames,
         )  # fmt: skip
         for frame in range(table.known, known):
@@ -383,6 +413,8 @@ class Vocabulary:
             self._parts.append(UNKNOWN)
         else:
             self._parts.extend(self.token(part) if isinstance(part, str) else -1 - part for part in read.tokens)
+            if read.father:
+                self._fathers[len(self._frame_titles)] = read.father
         self._part_ends.append(len(self._parts))
         self._frame_titles.append(0 if read is None else self._title(read.titles))
 
@@ -395,7 +427,7 @@ class Vocabulary:
             self.title_codes.append(code)
         return number
 
-    def _read_whole(self, values: Sequence[str | None], batch: NameBatch) -> None:
+    def _read_whole(self, values: Sequence[str | None] | Texts, batch: NameBatch) -> None:
         """Parse the names that could not be read word by word."""
         parse, parsed = self._rules.parse, {}
         for position in np.flatnonzero(batch.lengths == WHOLE).tolist():
@@ -416,13 +448,3 @@ class Vocabulary:
                 batch.father[position] = father[:MAX_STORED_TOKENS]
             if mother:
                 batch.mother[position] = mother[:MAX_STORED_TOKENS]
-
-
-def _lines(values: Sequence[str | None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Join names with a line end after each; return the bytes and where the line ends stand."""
-    text = "\n".join([value or "" for value in values]) + "\n"
-    if text.count("\n") != len(values):
-        # A name that holds a line end gets a tab there: it is parsed whole, as it was written.
-        text = "\n".join([(value or "").replace("\n", "\t") for value in values]) + "\n"
-    data = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
-    return data, np.flatnonzero(data == ord("\n"))

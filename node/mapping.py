@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from matching.fields import BLANKS
 from matching.index import Column, RecordBatch
 from matching.schema import PERSON_SCHEMA, FieldKind
+from matching.texts import Texts
 from node.config import complaints
 from node.errors import ConfigError
 from node.files import PRIVATE, read_file, write_atomic
@@ -199,39 +200,51 @@ def to_records(
         series["birthplace"] = both.str.extract(r"^\s*([^\d]*?)[\s,;/-]*(?:\d.*)?$")
         series["birth_date"] = both.str.extract(r"(\d.*)$")
     ids = series.pop("record_id", None)
+    dates_as_written = mapping.date_order == "dmy" and not excel_serials
     for name, values in series.items():
-        columns[name] = _names(values) if PERSON_SCHEMA.field(name).kind is FieldKind.NAME else _distinct(values)
+        kind = PERSON_SCHEMA.field(name).kind
+        if kind is FieldKind.DATE and dates_as_written:
+            columns[name] = Column.of_rows(packed(values.str.strip_chars()))
+        else:
+            columns[name] = _names(values) if kind is FieldKind.NAME else _distinct(values)
     for name, constant in mapping.constants.items():
         columns[name] = Column([constant], np.zeros(len(rows), dtype=np.int32))
-    if "birth_date" in columns:
+    if "birth_date" in columns and not dates_as_written:
         columns["birth_date"] = _with_dates_read(columns["birth_date"], mapping, excel_serials=excel_serials)
     if "sex" in columns:
         columns["sex"] = _with_sexes_read(columns["sex"], mapping)
     if ids is None:
-        record_ids: list[str] = [f"row {row}" for row in rows.tolist()]
-    else:
-        record_ids = ids.str.strip_chars().fill_null("").to_list()
-    return RecordBatch(record_ids, columns)
+        return RecordBatch([f"row {row}" for row in rows.tolist()], columns)
+    return RecordBatch(packed(ids.str.strip_chars()), columns)
 
 
 def _names(values: pl.Series) -> Column:
     """Take a column as it is: most names differ."""
-    clean = values.rename("value").str.strip_chars()
-    return Column.of_rows(_without_blanks(clean))
+    return Column.of_rows(packed(_without_blanks(values.rename("value").str.strip_chars())))
 
 
-def _without_blanks(clean: pl.Series) -> list[str | None]:
+def packed(values: pl.Series) -> Texts:
+    """Return a column's strings as one run of bytes; null is an empty one."""
+    import polars as pl  # noqa: PLC0415 - the serving node must not load it
+
+    filled = values.fill_null("")
+    ends = np.zeros(len(filled) + 1, dtype=np.int64)
+    np.cumsum(filled.str.len_bytes().to_numpy(), out=ends[1:])
+    together: bytes = filled.str.join("").cast(pl.Binary).item()
+    return Texts(np.frombuffer(together, dtype=np.uint8), ends)
+
+
+def _without_blanks(clean: pl.Series) -> pl.Series:
     import polars as pl  # noqa: PLC0415 - the serving node must not load it
 
     blank = pl.col("value").str.to_lowercase().is_in(sorted(BLANKS))
-    kept: list[str | None] = clean.to_frame().select(pl.when(blank.not_()).then(pl.col("value")))["value"].to_list()
-    return kept
+    return clean.to_frame().select(pl.when(blank.not_()).then(pl.col("value")))["value"]
 
 
 def _distinct(values: pl.Series) -> Column:
     """Cut a column into its distinct values and their numbers; blanks are missing."""
     distinct, codes = numbered(values.rename("value").str.strip_chars())
-    return Column(_without_blanks(distinct), codes)
+    return Column(_without_blanks(distinct).to_list(), codes)
 
 
 def numbered(values: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
@@ -247,8 +260,6 @@ def numbered(values: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
 
 def _with_dates_read(column: Column, mapping: ColumnMap, *, excel_serials: bool) -> Column:
     """Rewrite what only the source explains: day numbers of Excel, months that come first."""
-    if not excel_serials and mapping.date_order == "dmy":
-        return column
     values = [None if value is None else _date_text(value, mapping, excel_serials) for value in column.values]
     return Column(values, column.codes)
 

@@ -29,7 +29,7 @@ def records(columns: Mapping[str, Sequence[str | None]], mapping: ColumnMap, **o
 
 def spread(batch: RecordBatch, field: str) -> list[str | None]:
     column = batch.columns[field]
-    return [None if code < 0 else column.values[code] for code in column.codes]
+    return [None if code < 0 else column.values[code] or None for code in column.codes]
 
 
 def test_the_civil_registrys_headers_are_known() -> None:
@@ -116,7 +116,7 @@ def test_values_are_counted_once_and_blanks_are_missing() -> None:
         },
         ColumnMap(columns={"record_id": "ID", "name": "NAMA", "birthplace": "TMPT"}),
     )
-    assert batch.record_ids == ["007", "8", "", "9"]
+    assert list(batch.record_ids) == ["007", "8", "", "9"]
     assert spread(batch, "name") == ["SITI", "SITI", None, None]
     assert spread(batch, "birthplace") == ["AMBON", "AMBON", None, None]
     assert sorted(filter(None, batch.columns["birthplace"].values)) == ["AMBON"]

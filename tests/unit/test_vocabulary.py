@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from benchmarks.match import record_batch
 from benchmarks.populations import generate
 from matching.encoding import FilterEncoder, title_code
-from matching.errors import SchemaError
+from matching.errors import FieldValueError, SchemaError
 from matching.fields import UNREAD, packed_dates, parse_registry_date
 from matching.index import Column, IndexBuilder, RecordBatch
 from matching.names import expand_ordinary, expand_word, parse_name, signs
@@ -217,13 +218,23 @@ dates = st.one_of(
 @given(st.lists(dates, max_size=8))
 @example(["1990-07-01", "01-01-1990", "31/12/1990", "1990-05-15", "15.05.1990", "2000-02-29", "1900-01-01"])
 def test_dates_read_together_are_those_read_one_by_one(texts: list[str]) -> None:
-    for text, packed in zip(texts, packed_dates(texts).tolist(), strict=True):
+    for text, packed in zip(texts, packed_dates(Texts.of_values(texts)).tolist(), strict=True):
         if packed != UNREAD:
             assert parse_registry_date(text).packed == packed
 
 
 def test_most_dates_are_read_together() -> None:
-    assert UNREAD not in packed_dates(["1990-07-01", "17-08-1945", "17/08/1945", "17.08.1945", "1950-05-15"])
+    assert UNREAD not in packed_dates(Texts.of(["1990-07-01", "17-08-1945", "17/08/1945", "17.08.1945", "31-12-2000"]))
+
+
+def test_every_day_of_a_calendar_is_read_together_and_no_other() -> None:
+    days = itertools.product((1900, 1901, 1950, 1999, 2000, 2024, 2099, 2100), range(1, 14), range(1, 33))
+    texts = [f"{year:04}-{month:02}-{day:02}" for year, month, day in days]
+    for text, packed in zip(texts, packed_dates(Texts.of(texts)).tolist(), strict=True):
+        try:
+            assert parse_registry_date(text).packed == packed, text
+        except FieldValueError:
+            assert packed == UNREAD, text
 
 
 def index_digests(directory: Path, *, compiled: bool) -> dict[str, str]:
