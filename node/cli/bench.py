@@ -138,7 +138,7 @@ def speed(seed: int, sizes: tuple[int, ...], *, with_peers: bool) -> None:
     """Scan 512-bit filters for one question on one core, beside what the memory of this machine gives.
 
     --peers makes their environment on demand in the user's cache folder: some minutes and 900 MiB, once. Five rounds
-    with ten million persons take four minutes, 4 GiB of memory and 600 MB of temporary files.
+    with ten million persons take three minutes, 2 GiB of memory and 600 MB of temporary files.
     """
     from benchmarks import speed as core  # noqa: PLC0415 - numba is not needed for --help
 
