@@ -14,7 +14,7 @@ from numba import njit, types
 
 WHOLE: Final = 255  # stands for a name's number of tokens where it must be parsed whole
 NO_FRAME: Final = -1  # every word of the name means the same wherever it stands
-PLAIN: Final = -4  # and is a token as it is, joined to none before it
+PLAIN: Final = -4  # every word of the name is a token as it is, and none is joined to the one before it
 NOT_READ: Final = -2  # the name holds more than letters, spaces, dots that end a word, and a tail after a comma
 ASKED: Final = -3  # whether an article belongs to the word after it is not known yet
 LITERAL, ORDINARY, ARTICLE, UNSORTED = 0, 1, 2, 3  # kinds of words
@@ -38,7 +38,7 @@ _I32_OUT = types.Array(types.int32, 1, "C")
 _U32_OUT = types.Array(types.uint32, 1, "C")
 _U64_OUT = types.Array(types.uint64, 1, "C")
 _I64_OUT = types.Array(types.int64, 1, "C")
-_U64_2D = types.Array(types.uint64, 2, "C")
+_U64_2D_OUT = types.Array(types.uint64, 2, "C")
 
 _SPACE: Final = 32
 _DOT: Final = 46
@@ -49,6 +49,12 @@ _LOWER: Final = 32  # the bit that makes a letter lower case
 _PRIME: Final = 0x9E3779B97F4A7C15
 _MIX: Final = 0xBF58476D1CE4E5B9
 _SEED: Final = 0x243F6A8885A308D3
+
+
+@njit(nogil=True)
+def _begin(word_ends, name):
+    """Return where a name's words begin: where those before end, e, or -1 - e behind a name that was not read."""
+    return abs(word_ends[name] + (word_ends[name] < 0))
 
 
 @njit(nogil=True)
@@ -216,7 +222,7 @@ def _number_word(items, start, stop, letters, letter_ends, heads, known, table):
     slot = mark & mask
     while table[slot] != 0:
         number = np.int64(table[slot] & _LOW_HALF) - 1
-        if (
+        if (  # the same stands in `_split_plain`
             table[slot] >> _HALF == mark
             and heads[number, 0] == first
             and heads[number, 1] == second
@@ -228,7 +234,7 @@ def _number_word(items, start, stop, letters, letter_ends, heads, known, table):
     return known
 
 
-@njit(types.int64(_U8, _U8_OUT, _I64_OUT, _U64_2D, types.int64, _U64_OUT), cache=True, nogil=True)
+@njit(types.int64(_U8, _U8_OUT, _I64_OUT, _U64_2D_OUT, types.int64, _U64_OUT), cache=True, nogil=True)
 def number_word(word, letters, letter_ends, heads, known, table):
     """Give a number to one word; the tables are those of `split_names`."""
     return _number_word(word, 0, word.shape[0], letters, letter_ends, heads, known, table)
@@ -320,7 +326,7 @@ def _split_plain(
     Stops where there may be no room, too. What `_number_word` does stands here once more, and places are unsigned: to
     hand arrays to a function takes longer than to look a word up, and a signed place is looked at for its sign.
     """
-    used = abs(word_ends[name] + (word_ends[name] < 0))
+    used = _begin(word_ends, name)
     mask = np.uint64(table.shape[0]) - _ONE
     while name < ends.shape[0] - 1 and known < most_known and letter_ends[known] < room:
         i, stop = np.uint64(ends[name]), np.uint64(ends[name + 1])
@@ -345,7 +351,7 @@ def _split_plain(
             number = known
             while table[slot] != 0:
                 one = (table[slot] & _LOW_HALF) - _ONE
-                if (
+                if (  # the same stands in `_number_word`
                     table[slot] >> _HALF == mark
                     and heads[one, 0] == first
                     and heads[one, 1] == second
@@ -393,7 +399,9 @@ def _split_dotted(text, start, stop, table, letters, letter_ends, heads, words, 
 
 
 @njit(
-    types.void(_U8, _I64, types.int64, types.int64, _U64_OUT, _U8_OUT, _I64_OUT, _U64_2D, _U32_OUT, _I64_OUT, _I64_OUT),
+    types.void(
+        _U8, _I64, types.int64, types.int64, _U64_OUT, _U8_OUT, _I64_OUT, _U64_2D_OUT, _U32_OUT, _I64_OUT, _I64_OUT
+    ),
     cache=True,
     nogil=True,
 )
@@ -420,7 +428,7 @@ def split_names(text, ends, most_bytes, most_words, table, letters, letter_ends,
         )  # fmt: skip
         if name == ends.shape[0] - 1 or known >= most_known or letter_ends[known] >= room:
             break
-        used = abs(word_ends[name] + (word_ends[name] < 0))
+        used = _begin(word_ends, name)
         start, stop = ends[name], ends[name + 1]
         count = _count_words(text, start, stop) if stop - start <= most_bytes else -1
         name += 1
@@ -497,11 +505,11 @@ def _frame(words, start, stop, kinds, pairs, joined, items, end):
 def number_frames(words, word_ends, kinds, plain, pairs, joined, table, items, item_ends, known, frames):
     """Give numbers to the frames of names: which words that matter to their neighbours stand where among ordinary ones.
 
-    words, word_ends: of `split_names`. kinds: (words,) uint8. plain: (words,) uint8, whether a word is ordinary and its
-    own one token. pairs, joined: table of articles and ordinary words, by
-    number, and what they are together: a word, APART or UNREADABLE. table: of frames.
-    items, item_ends: frame f is items[item_ends[f] : item_ends[f + 1]]: a word's number + 1, 0 for an ordinary word,
-    or JOINED. frames: (names,) int32, ASKED for those to be numbered: set to a frame's number, PLAIN, NO_FRAME, or
+    words, word_ends: of `split_names`; a word that an article belongs to is replaced in `words` by the joined one.
+    kinds: (words,) uint8. plain: (words,) uint8, whether a word is ordinary and its own one token. pairs, joined: table
+    of articles and ordinary words, by number, and what they are together: a word, APART or UNREADABLE. table: frames'.
+    items, item_ends: frame f is items[item_ends[f] : item_ends[f + 1]]: a word's number + 1, 0 for an ordinary word, or
+    JOINED. frames: (names,) int32, ASKED for those to be numbered: set to a frame's number, PLAIN, NO_FRAME, or
     NOT_READ, also where there is no room for a frame; ASKED if a pair is missing. Returns how many frames are known.
     """
     most = min(table.shape[0] // 2, item_ends.shape[0] - 2)
@@ -511,7 +519,7 @@ def number_frames(words, word_ends, kinds, plain, pairs, joined, table, items, i
         frames[name] = NOT_READ
         if word_ends[name + 1] < 0:
             continue
-        start = abs(word_ends[name] + (word_ends[name] < 0))
+        start = _begin(word_ends, name)
         stop = word_ends[name + 1]
         i = start
         while i < stop and plain[words[i]]:
@@ -583,7 +591,7 @@ def expand_names(
     for name in range(frames.shape[0]):
         frame = frames[name]
         lengths[name] = WHOLE
-        start = abs(word_ends[name] + (word_ends[name] < 0))
+        start = _begin(word_ends, name)
         if frame == PLAIN:
             count = word_ends[name + 1] - start
             if count <= out.shape[1]:

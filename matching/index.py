@@ -82,7 +82,7 @@ _CHECKED_ROWS: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of raw strings: its distinct values, and per row which one (int32, -1 = missing).
+    """A column of raw strings: its distinct values, and per row which one (int32, -1 = missing, as an empty one is).
 
     Values may be repeated: where most differ, as names do, looking for equal ones is not worth it.
     """

@@ -597,8 +597,10 @@ def outline(frame: Sequence[str | None]) -> Outline | None:
     parsed = parse_name(text, without=_PAIRS_APART)
     if parsed.mother or parsed.aliases or max(len(parsed.tokens), len(parsed.father)) >= MAX_TOKENS:
         return None
+    # Of a person without a name, the rest is kept or not as the name is written.
+    nameless = not parsed.tokens and (parsed.father or parsed.titles)
     tokens, father = (tuple(places.get(token, token) for token in each) for each in (parsed.tokens, parsed.father))
-    return Outline(tokens, parsed.titles, father)
+    return None if nameless else Outline(tokens, parsed.titles, father)
 
 
 def join_pairs(tokens: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ parsed whole. Compiled loops do the rest, by tables of numbers.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from matching.rules import NameRules
 
 MAX_STORED_TOKENS: Final = 8  # per registered name, aliases included; the kernel's bit set has room for 64
-MAX_FRAMES: Final = 1 << 17  # of a few dozen bytes each; whoever writes others has them parsed one by one
+MAX_FRAMES: Final = 1 << 17  # about so many, a few dozen bytes each; names of others are parsed one by one
 _NEW_FRAMES: Final = 1 << 14  # in one batch
 _NEW_WORDS: Final = 1 << 12  # for which there is room before names are split
 _FIRST_SLOTS: Final = 1 << 15
@@ -75,8 +75,8 @@ class NameBatch:
     """A column's names, taken apart.
 
     tokens: (names, MAX_STORED_TOKENS) uint32, numbers in the vocabulary; lengths: (names,) uint8, how many each has.
-    father, mother: tokens of the parent a name tells, by the name's position. titles: (names,) int32, into
-    `Vocabulary.title_codes`.
+    father, mother: tokens of the parent a name tells, by the name's position, in the order of those. titles: (names,)
+    int32, into `Vocabulary.title_codes`.
     """
 
     tokens: NDArray[np.uint32]
@@ -277,7 +277,9 @@ class Vocabulary:
         if self._compiled and names:
             self._read_words(values, batch)
         self._read_whole(values, batch)
-        return batch
+        # By position: values are numbered in the order in which they are first met.
+        fathers = dict(sorted(batch.father.items()))
+        return replace(batch, father=fathers)
 
     def _read_words(self, values: Sequence[str | None] | Texts, batch: NameBatch) -> None:
         names = len(values)
@@ -299,13 +301,12 @@ class Vocabulary:
         batch.titles[framed] = np.array(self._frame_titles, dtype=np.int32)[frames[framed]]
         told = np.zeros(self._frames.known, dtype=np.bool_)
         told[list(self._fathers)] = True
-        for name in framed[told[frames[framed]]].tolist():
-            if batch.lengths[name] != WHOLE:
-                start = abs(int(word_ends[name]) + bool(word_ends[name] < 0))
-                batch.father[name] = self._father(int(frames[name]), words[start : word_ends[name + 1]])
+        for name in framed[told[frames[framed]] & (batch.lengths[framed] != WHOLE)].tolist():
+            start = abs(int(word_ends[name]) + bool(word_ends[name] < 0))
+            batch.father[name] = self._father(int(frames[name]), words[start : word_ends[name + 1]])
 
     def _father(self, frame: int, words: NDArray[np.uint32]) -> tuple[str, ...]:
-        """Return the tokens of the father that a name of this frame and these words tells."""
+        """Return the tokens of the father that a name of this frame tells; words: as `number_frames` has left them."""
         tokens: list[str] = []
         for part in self._fathers[frame]:
             if isinstance(part, str):
@@ -322,7 +323,7 @@ class Vocabulary:
     def _split(self, values: Sequence[str | None] | Texts) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Split names into words; see `split_names`."""
         texts = values if isinstance(values, Texts) else Texts.of_values(values)
-        words = np.empty(int(texts.ends[-1]) + MAX_TOKENS, dtype=np.uint32)  # a comma is a word of one byte
+        words = np.empty(int(texts.ends[-1] - texts.ends[0]) + MAX_TOKENS, dtype=np.uint32)  # a word has a byte or more
         word_ends = np.zeros(len(values) + 1, dtype=np.int64)
         table = self._words
         progress = np.array([0, table.known], dtype=np.int64)
