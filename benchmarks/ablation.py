@@ -175,7 +175,11 @@ def _without_title(query: EncodedQuery) -> EncodedQuery:
 
 
 def _own_null_off(model: MatchModel) -> MatchModel:
-    return replace(model, pseudo_count=RARE_ENOUGH)
+    fields = {
+        name: {group: replace(weights, chance=None) for group, weights in groups.items()}
+        for name, groups in model.fields.items()
+    }
+    return replace(model, fields=fields, pseudo_count=RARE_ENOUGH)
 
 
 _PARTS_OF_RULE: Final = {

@@ -17,7 +17,7 @@ from benchmarks.populations import TEN_PROVINCES, TODAY, Recipe, generate
 from matching.encoding import QueryEncoder
 from matching.errors import FieldValueError
 from matching.schema import PERSON_SCHEMA
-from matching.training import Truth, calibrate, count_levels, gather_evidence, untrained_model
+from matching.training import RarityTally, Truth, calibrate, count_levels, gather_evidence, untrained_model
 from matching.weights import FieldWeights
 
 if TYPE_CHECKING:
@@ -65,8 +65,11 @@ def train(training: Training, progress: Callable[[int], None] = lambda _: None) 
             _school(generate(recipe.persons, recipe.clients, recipe.profile, recipe.seed), stack)
             for recipe in training.recipes
         ]
-        counted = [count_levels(s.indexes, s.queries, s.truths, model, lambda: progress(1)) for s in schools]
-        model = replace(model, fields=_mean(counted))
+        rarity = RarityTally()
+        counted = [
+            count_levels(s.indexes, s.queries, s.truths, model, lambda: progress(1), rarity=rarity) for s in schools
+        ]
+        model = replace(model, fields=rarity.taught(_mean(counted)))
         evidence: list[Mapping[str, Evidence]] = []
         for school in schools:
             evidence += gather_evidence(school.indexes, school.queries, model, lambda: progress(1))

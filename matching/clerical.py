@@ -217,7 +217,7 @@ def learn(model: MatchModel, reviews: Sequence[Review]) -> MatchModel:
                 masks = [r.agreement.admitted[f] for r in here]
                 counts = np.array([r.count for r in here], dtype=np.float64)
                 seen = truncated_shares(weights.m, levels, masks, counts)
-                tables[group] = FieldWeights(bounded(seen, weights.m), weights.u0)
+                tables[group] = replace(weights, m=bounded(seen, weights.m))
         fields[spec.name] = tables
     learnt = {
         "decisions": {str(each): count for each, count in totals.items()},

@@ -187,7 +187,7 @@ class _Linker:
         rows, weights = _weigh(compared, levels, bits, pruning_order(bits, histograms), floor)
         if visited is not None:
             rows = visited[rows]
-        return self._kept(rows, weights, compared.size)
+        return self._kept(query, rows, weights, compared.size)
 
     def _histograms(self, part: EncodedIndex, levels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
         found = []
@@ -200,11 +200,12 @@ class _Linker:
     def _levels(self, part: EncodedIndex, query: EncodedQuery) -> list[NDArray[np.uint8]]:
         return [field_levels(part, query, self._model, name) for name in self._model.schema.field_names]
 
-    def _kept(self, rows: NDArray[np.uint32], bits: NDArray[np.float32], compared: int) -> _Links:
+    def _kept(self, query: EncodedQuery, rows: NDArray[np.uint32], bits: NDArray[np.float32], compared: int) -> _Links:
         ratio = np.exp2(bits.astype(np.float64)) / self._registry.size
         total = float(ratio.sum())
         # As matching.posterior weighs a single province that answered.
         mass = self._model.coverage * total**self._model.temperature if total else 0.0
+        mass /= 2.0 ** self._model.shape_bits(query)
         each = ratio * self._registry.size
         likeness = (each.sum() - each.max(initial=0.0)) / self._registry.size
         none = self._model.none_factor * (1.0 - self._model.coverage) * float(self._model.crowd.factor(likeness))

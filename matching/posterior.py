@@ -73,8 +73,9 @@ def combine(
 
     answers: evidence per province code that answered. silent: codes that did not; each keeps its prior.
     The null is pooled over all that answered: one province's own null alone loses most of the gain. Weight of a class
-    in province j: prior_j x count x 2^bits / size_j; "none of these": 1 - sum of prior_j, where prior_j includes the
-    chance that a client at home there is registered at all, times what the crowd says of chance (Crowd).
+    in province j: prior_j x count x 2^bits / size_j, less what questions of such a shape say too much; "none of
+    these": 1 - sum of prior_j, where prior_j includes the chance that a client at home there is registered at all,
+    times what the crowd says of chance (Crowd).
     """
     schema = model.schema
     levels = schema.levels
@@ -89,6 +90,7 @@ def combine(
         for f in range(len(levels))
     ]
     bits = model.bits(query, pooled, discounted=True)
+    too_much = 2.0 ** model.shape_bits(query)
     prior = _priors(model, (*answers, *silent))
     prior |= _covered({code: evidence.size for code, evidence in answers.items()}, prior)
     likeness = 0.0  # of all registered persons: what each is worth, in multiples of a chance person
@@ -103,7 +105,7 @@ def combine(
         ratio = evidence.class_counts * each / evidence.size
         total = float(ratio.sum())
         # The temperature bends a province's whole likelihood ratio; its classes keep their shares of it.
-        masses[code] = prior[code] * total**model.temperature
+        masses[code] = prior[code] * total**model.temperature / too_much
         shares += [(code, c, masses[code] * float(r) / total) for c, r in enumerate(ratio) if r > 0]
     persons = max(sum(evidence.size for evidence in answers.values()), 1)
     none_mass = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from matching.question import EncodedQuery, TokenQuery
 
-MODEL_FORMAT: Final = "pulang-model-2"
+MODEL_FORMAT: Final = "pulang-model-3"
 NEARNESS: Final = 3  # far, one slip away, called so
 TOKEN_STEPS: Final = 17  # sixteenths, both ends included
 NAME_STEPS: Final = 33  # thirty-seconds
@@ -33,6 +34,12 @@ MAX_LIKENESS: Final = 1000.0  # of 700 clients described worst (60,000 persons, 
 MIN_WEIGHT_BITS: Final = -12.0  # no single field may veto: every field is sometimes plain wrong
 EXACT_UP_TO: Final = 4
 RARE_WEIGHT: Final = 72  # quarter bits; rarer than every name the reference knows, and more often a slip of the pen
+RARITY_EDGES: Final = (20, 28, 36, 44, 52, 60, 68, 76, 84, 92, 104, 120, 144)  # quarter bits, all tokens of a name
+RARITY_BANDS: Final = len(RARITY_EDGES) + 1
+SHAPE_EDGES: Final = (36, 52, 68, 84, 104)  # of the same; broader, for the shape of a question
+TRUSTED_PERSONS: Final = 1.0  # as many, by chance, are what a name's rarity is trusted like; .7 to 2 do as well
+MAX_EXPLAINED: Final = 3.0  # persons, whom a rare name may explain away; more of them, and the name is not rare
+MAX_SHAPE_BITS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +47,12 @@ class FieldWeights:
     """What training says of one field for questions of one group.
 
     m, u0: (levels,) shares of true pairs and of random pairs per level, level 0 (missing) left out: m[0] = u0[0] = 0.
+    chance: (RARITY_BANDS, levels), u0 by how rare the name that was said is; None where there is no rarity.
     """
 
     m: NDArray[np.float64]
     u0: NDArray[np.float64]
+    chance: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +79,9 @@ class MatchModel:
     token_table: (3, 17, 17) uint8, similarity by nearness, Dice of spelling and of sound in sixteenths. name_cells:
     (33, 33) uint8, level by shares of rarity found and used in thirty-seconds. scales: per field, how much of its
     evidence is its own (dependent fields share some). pseudo_count: persons' worth of u0 mixed into the question's
-    null. discounts: persons taken off each level of that null, by field. temperature, none_factor, crowd: calibration
-    of the posterior, see docs/matching.md. priors: share of clients at home in each province.
+    null. discounts: persons taken off each level of that null, by field. temperature, none_factor, crowd, shapes:
+    calibration of the posterior, see docs/matching.md; shapes: by field and `question_shape`, bits taken off every
+    answer's evidence. priors: share of clients at home in each province.
     """
 
     schema: LinkageSchema
@@ -85,6 +95,7 @@ class MatchModel:
     temperature: float
     none_factor: float
     crowd: Crowd
+    shapes: Mapping[str, Mapping[str, float]]
     coverage: float
     priors: Mapping[str, float]
     release_threshold: float
@@ -109,16 +120,23 @@ class MatchModel:
             weights = self.fields[spec.name][group]
             counts = np.asarray(histogram, dtype=np.float64).copy()
             counts[0] = 0
-            persons = counts.sum() + self.pseudo_count
-            if discounted:
-                counts = np.maximum(counts - self.discounts[spec.name], 0.0)
-            u = (counts + self.pseudo_count * weights.u0) / persons
+            discount = self.discounts[spec.name] if discounted else 0.0
+            match query.fields[spec.name]:
+                case NameQuery(tokens) if weights.chance is not None:
+                    u = _null_of_rarity(counts, weights.chance[rarity_band(tokens)], discount)
+                case _:
+                    met = np.maximum(counts - discount, 0.0) + self.pseudo_count * weights.u0
+                    u = met / (counts.sum() + self.pseudo_count)
             with np.errstate(divide="ignore", invalid="ignore"):
                 bits = np.where(u > 0, np.log2(weights.m / u), 0.0)
             bits = np.clip(bits, MIN_WEIGHT_BITS, None) * self.scales[spec.name]
             bits[0] = 0
             out[f, : spec.levels] = bits
         return out
+
+    def shape_bits(self, query: EncodedQuery) -> float:
+        """Return by how many bits every answer to such a question says too much; 0 on average over questions."""
+        return sum(self.shapes[name][key] for name in query.fields for key in question_shape(query, name))
 
     def to_json(self) -> str:
         """Return the model file's text."""
@@ -130,7 +148,7 @@ class MatchModel:
             "initial_similarity": self.initial_similarity,
             "name_cells": self.name_cells.tolist(),
             "fields": {
-                name: {group: {"m": _rounded(w.m), "u0": _rounded(w.u0)} for group, w in sorted(groups.items())}
+                name: {group: _shares_of(weights) for group, weights in sorted(groups.items())}
                 for name, groups in self.fields.items()
             },
             "scales": {name: round(scale, 4) for name, scale in self.scales.items()},
@@ -139,6 +157,10 @@ class MatchModel:
             "temperature": round(self.temperature, 4),
             "none_factor": round(self.none_factor, 4),
             "crowd": {name: round(value, 4) for name, value in asdict(self.crowd).items()},
+            "shapes": {
+                name: {key: round(bits, 4) for key, bits in sorted(shapes.items())}
+                for name, shapes in self.shapes.items()
+            },
             "coverage": self.coverage,
             "priors": dict(self.priors),
             "release_threshold": self.release_threshold,
@@ -161,7 +183,7 @@ class MatchModel:
                 initial_similarity=int(body["initial_similarity"]),
                 name_cells=np.array(body["name_cells"], dtype=np.uint8),
                 fields={
-                    name: {g: FieldWeights(np.array(w["m"]), np.array(w["u0"])) for g, w in groups.items()}
+                    name: {g: FieldWeights(**{of: np.array(w[of]) for of in w}) for g, w in groups.items()}
                     for name, groups in body["fields"].items()
                 },
                 scales=body["scales"],
@@ -170,6 +192,9 @@ class MatchModel:
                 temperature=float(body["temperature"]),
                 none_factor=float(body["none_factor"]),
                 crowd=Crowd(**{name: float(value) for name, value in body["crowd"].items()}),
+                shapes={
+                    name: {key: float(bits) for key, bits in shapes.items()} for name, shapes in body["shapes"].items()
+                },
                 coverage=float(body["coverage"]),
                 priors=body["priors"],
                 release_threshold=float(body["release_threshold"]),
@@ -193,6 +218,11 @@ class MatchModel:
             for weights in self.fields[spec.name].values():
                 for share in (weights.m, weights.u0):
                     _require(share.shape == (spec.levels,) and bool(((share >= 0) & (share <= 1)).all()))
+                if weights.chance is not None:
+                    _require(spec.kind is FieldKind.NAME and weights.chance.shape == (RARITY_BANDS, spec.levels))
+                    _require(bool(((weights.chance[:, 1:] > 0) & (weights.chance[:, 1:] <= 1)).all()))
+            _require(self.shapes[spec.name].keys() == set(SHAPES[spec.kind]))
+            _require(all(abs(bits) <= MAX_SHAPE_BITS for bits in self.shapes[spec.name].values()))
             _require(0 < self.scales[spec.name] <= MAX_SCALE)
             _require(0 <= self.discounts[spec.name] < MAX_DISCOUNT)
         calibration = (self.pseudo_count, self.temperature, self.none_factor)
@@ -212,8 +242,29 @@ def _require(condition: object) -> None:
         raise ValueError
 
 
-def _rounded(values: NDArray[np.float64]) -> list[float]:
-    return [float(f"{value:.4g}") for value in values]
+def _rounded(values: NDArray[np.float64], digits: int = 4) -> list[float]:
+    return [float(f"{value:.{digits}g}") for value in values]
+
+
+def _shares_of(weights: FieldWeights) -> dict[str, list[Any]]:
+    shares: dict[str, list[Any]] = {"m": _rounded(weights.m), "u0": _rounded(weights.u0)}
+    if weights.chance is not None:
+        shares["chance"] = [_rounded(band, 3) for band in weights.chance]
+    return shares
+
+
+def _null_of_rarity(counts: NDArray[np.float64], chance: NDArray[np.float64], discount: float) -> NDArray[np.float64]:
+    """Return the share of persons who reach each level of a name by chance.
+
+    counts: persons per level. chance: what the name's rarity lets expect. The mean of a gamma distribution that is
+    worth TRUSTED_PERSONS before anybody is counted: of a name that nobody should bear, whoever bears it is rather the
+    person looked for than chance. Of at most MAX_EXPLAINED persons, though: names are not always as rare as the
+    reference has it. Source: Clayton & Kaldor 1987, Biometrics 43(3).
+    """
+    persons = counts.sum()
+    expected = np.maximum(chance, 1e-12)  # of level 0, which has no weight
+    u = (np.maximum(counts - discount, 0.0) + TRUSTED_PERSONS) / (persons + TRUSTED_PERSONS / expected)
+    return np.asarray(np.maximum(u, (counts - MAX_EXPLAINED) / max(persons, 1.0)))
 
 
 @cache
@@ -246,6 +297,23 @@ def question_group(query: EncodedQuery, field: str) -> str | None:
             return "any"
 
 
+def rarity_band(tokens: Sequence[TokenQuery], edges: Sequence[int] = RARITY_EDGES) -> int:
+    """Return which band the rarity of a name lies in: of all its tokens, but initials."""
+    return bisect(edges, sum(token.weight for token in tokens if not token.initial))
+
+
+def question_shape(query: EncodedQuery, field: str) -> tuple[str, ...]:
+    """Return what a field adds to the shape of a question: its group, and how rare the name is."""
+    group = question_group(query, field)
+    if group is None:
+        return ()
+    match query.fields[field]:
+        case NameQuery(tokens):
+            return group, RARITIES[rarity_band(tokens, SHAPE_EDGES)]
+        case _:
+            return (group,)
+
+
 def _name_kind(tokens: Sequence[TokenQuery]) -> str:
     if any(token.initial for token in tokens):
         return "initial"
@@ -266,6 +334,8 @@ GROUPS: Final[dict[FieldKind, tuple[str, ...]]] = {
     FieldKind.PLACE: ("regency", "district", "districts", "vague", "unknown"),
     FieldKind.CODE: ("any",),
 }
+RARITIES: Final = tuple(f"rarity{band}" for band in range(len(SHAPE_EDGES) + 1))
+SHAPES: Final[dict[FieldKind, tuple[str, ...]]] = {**GROUPS, FieldKind.NAME: (*GROUPS[FieldKind.NAME], *RARITIES)}
 
 
 def round_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:

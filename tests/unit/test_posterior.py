@@ -137,6 +137,36 @@ def test_a_common_name_weighs_less_than_a_rare_one(tmp_path: Path) -> None:
     assert name_bits("Siti Aminah") < name_bits("Zaenudin Mz") - 3
 
 
+def test_a_rare_name_that_one_person_bears_weighs_more_and_one_that_many_bear_does_not(tmp_path: Path) -> None:
+    """Rarity says what chance should give; but it explains away no more than some persons."""
+    query = encode_client(Client("Zaenudin Qomarudin Mz"), KEYS, TODAY)
+    blind = replace(
+        MODEL,
+        fields={
+            name: {group: replace(weights, chance=None) for group, weights in groups.items()}
+            for name, groups in MODEL.fields.items()
+        },
+    )
+    gained = {}
+    for bearers in (1, 40):
+        rows = [(f"X{i}", "ZAENUDIN QOMARUDIN MZ", None, None, None, None) for i in range(bearers)]
+        index, _ = build(tmp_path / str(bearers), [*crowd(4000), *rows])
+        evidence = search(index, query, MODEL).evidence
+        level = evidence.class_levels[0, 0]
+        of_both = [model.bits(query, evidence.histograms, discounted=True)[0, level] for model in (MODEL, blind)]
+        gained[bearers] = float(of_both[0] - of_both[1])
+    assert gained[1] > 2
+    assert abs(gained[40]) < 0.5
+
+
+def test_the_shape_of_a_question_takes_off_every_answer(everywhere: dict[str, Evidence]) -> None:
+    told = {name: dict.fromkeys(shapes, 0.0) for name, shapes in MODEL.shapes.items()}
+    told["name"]["2"] = 3.0
+    plain = combine(everywhere, (), replace(MODEL, shapes={**told, "name": {**told["name"], "2": 0.0}}), QUERY)
+    less = combine(everywhere, (), replace(MODEL, shapes=told), QUERY)
+    assert less.provinces["33"] / less.none == pytest.approx(plain.provinces["33"] / plain.none / 8)
+
+
 def test_pooling_makes_a_name_rare_here_and_common_elsewhere_weigh_little(tmp_path: Path) -> None:
     query = encode_client(Client("Ketut Utami"), KEYS, TODAY)
     many = [(f"K{i}", "KETUT UTAMI", None, None, None, None) for i in range(300)]

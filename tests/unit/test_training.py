@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from matching.encoding import encode_client
-from matching.question import Client
+from matching.question import Client, NameQuery
 from matching.schema import PERSON_SCHEMA
 from matching.search import DATE_YEAR
-from matching.training import SHARED_PAIRS, Truth, count_levels, untrained_model
-from tests.people import KEYS, TODAY, build
+from matching.training import (
+    SHARED_PAIRS,
+    RarityTally,
+    Truth,
+    calibrate,
+    count_levels,
+    gather_evidence,
+    untrained_model,
+)
+from matching.weights import rarity_band
+from tests.people import KEYS, TODAY, build, crowd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +54,34 @@ def test_what_a_mothers_initial_agrees_in_is_known_from_other_initials(tmp_path:
     own, mothers = counted["name"]["1initial"].m, counted["mother_name"]["1initial"].m
     assert mothers.argmax() == own.argmax()
     assert mothers.argmax() != counted["mother_name"]["1"].m.argmax()
+
+
+def test_the_null_of_rare_names_does_not_count_the_person_looked_for(tmp_path: Path) -> None:
+    rows = [("1", "JOKO SUSILO", "L", "1958", "KEBUMEN", None), ("2", "SITI AMINAH", *[None] * 4)]
+    index, _ = build(tmp_path / "33", rows)
+    query = encode_client(Client("Joko Susilo"), KEYS, TODAY)
+    rarity, model = RarityTally(), untrained_model(PERSON_SCHEMA, {"33": 1.0}, {})
+    counted = count_levels({"33": index}, [query] * 9, [Truth("33", 0)] * 9, model, rarity=rarity)
+    asked = query.fields["name"]
+    assert isinstance(asked, NameQuery)
+    taught = rarity.taught(counted)
+    chance = taught["name"]["2"].chance
+    assert chance is not None
+    here = chance[rarity_band(asked.tokens)]
+    assert here[1] == pytest.approx(1, abs=0.01)  # only Siti is left, and she has nothing in common
+    assert here[-1] < 0.01
+    assert taught["mother_name"]["2"].chance is not None
+    assert taught["sex"]["any"].chance is None
+
+
+def test_shapes_take_nothing_off_the_average_question(tmp_path: Path) -> None:
+    index, _ = build(tmp_path / "33", [*crowd(300), ("X", "JOKO SUSILO", "L", "1958", "KEBUMEN", None)])
+    asked = [Client("Joko Susilo"), Client("Joko", born="1958"), Client("Zaenudin Mz", "L", "1990")] * 4
+    queries = [encode_client(client, KEYS, TODAY) for client in asked]
+    home = {index.record_id(row): row for row in range(index.size)}["X"]
+    truths = [Truth("33", home), Truth("33", home), Truth(None)] * 4
+    model = untrained_model(PERSON_SCHEMA, {"33": 1.0}, {})
+    found = calibrate(model, gather_evidence({"33": index}, queries, model), queries, truths)
+    shapes = [found.shape_bits(query) for query in queries]
+    assert sum(shapes) == pytest.approx(0, abs=1e-6)
+    assert max(shapes) > 0
