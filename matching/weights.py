@@ -109,8 +109,9 @@ class MatchModel:
 
         histograms: per field, persons per level, over all registries whose answers are weighed together; that is the
         question's own null. A missing value weighs 0. discounted: the person looked for may be among those counted, so
-        each level is worth a little less than its count (absolute discounting). Source: Fellegi & Sunter 1969; Ney,
-        Essen & Kneser 1994; docs/matching.md, "Weights".
+        each level is worth a little less than its count (absolute discounting), and how rare a name is says what should
+        have been counted by chance; without it what is counted is all, and a bound on chance. Source: Fellegi & Sunter
+        1969; Ney, Essen & Kneser 1994; docs/matching.md, "Weights".
         """
         out = np.zeros((len(self.schema.fields), MAX_LEVELS), dtype=np.float32)
         for f, (spec, histogram) in enumerate(zip(self.schema.fields, histograms, strict=True)):
@@ -122,7 +123,7 @@ class MatchModel:
             counts[0] = 0
             discount = self.discounts[spec.name] if discounted else 0.0
             match query.fields[spec.name]:
-                case NameQuery(tokens) if weights.chance is not None:
+                case NameQuery(tokens) if discounted and weights.chance is not None:
                     u = _null_of_rarity(counts, weights.chance[rarity_band(tokens)], discount)
                 case _:
                     met = np.maximum(counts - discount, 0.0) + self.pseudo_count * weights.u0
