@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ import polars as pl
 from benchmarks.errors_model import ErrorModel, Person, Profile, slip, spelling_1901, spelling_1947
 from benchmarks.name_model import CUSTOM_NAMES, FEMALE, MALE, NO_TOKEN, NTT_AREAS, NameModel, name_model
 from benchmarks.places_model import place_model
+from benchmarks.unknown_names import exchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,10 +177,17 @@ def write(population: Population, out_dir: Path) -> None:
     _write_clients(out_dir, population)
 
 
-def populate(recipe: Recipe, out_dir: Path, progress: Callable[[int], None] = lambda _: None) -> dict[str, float]:
+def populate(
+    recipe: Recipe,
+    out_dir: Path,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    unknown_names: float = 0.0,
+) -> dict[str, float]:
     """Write the files of a population, one block of persons in memory at a time; return its summary.
 
-    progress: called with the number of persons just written.
+    progress: called with the number of persons just written. unknown_names: share of persons whose names are changed
+    into such as the reference has never seen; see `exchanged`.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
@@ -187,11 +195,16 @@ def populate(recipe: Recipe, out_dir: Path, progress: Callable[[int], None] = la
         file.write((",".join(REGISTRY_COLUMNS) + "\n").encode())
 
         def keep(part: pl.DataFrame) -> None:
+            if unknown_names:
+                part = exchanged(part, part["record_id"].to_list(), unknown_names, recipe.seed)
             part.write_csv(file, include_header=False)
             counts.update(_registry_counts(part))
             progress(part.height)
 
         clients = stream(recipe, keep)
+    if unknown_names:
+        persons = clients.truth.select(pl.coalesce("record_id", "query_id")).to_series().to_list()
+        clients = replace(clients, queries=exchanged(clients.queries, persons, unknown_names, recipe.seed))
     _write_clients(out_dir, clients)
     return _summary(counts, clients)
 

@@ -69,14 +69,24 @@ bench.add_command(sweep)
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same bytes.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the files.")
-def populate(persons: int, clients: int, profile: str, seed: int, out: Path) -> None:
+@click.option(
+    "--unknown-names",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Of persons whose names no reference knows: letters exchanged, as common as before.",
+)
+def populate(*, persons: int, clients: int, profile: str, seed: int, out: Path, unknown_names: float) -> None:
     """Make registries of the ten provinces and clients of known truth. All persons are made up."""
     from benchmarks import populations  # noqa: PLC0415 - polars is not needed for --help
 
     with _progress() as progress:
         task = progress.add_task("persons", total=persons)
         recipe = populations.Recipe(persons, clients, cast("Profile", profile), seed)
-        found = populations.populate(recipe, out, lambda done: progress.advance(task, done))
+        found = populations.populate(
+            recipe, out, lambda done: progress.advance(task, done), unknown_names=unknown_names
+        )
     for label, value in found.items():
         shown = f"{value:,.0f}" if value > 100 else f"{value:.3f}"
         click.echo(f"{label:32} {shown:>12}")

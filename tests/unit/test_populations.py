@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -308,3 +309,21 @@ def test_writing_in_blocks_is_writing_at_once(tmp_path: Path, monkeypatch: pytes
     populate(Recipe(3_000, 50, "base", 8), tmp_path / "stream")
     for name in ("registry.csv", "queries.csv"):
         assert (tmp_path / "memory" / name).read_bytes() == (tmp_path / "stream" / name).read_bytes()
+
+
+def test_unknown_names_are_as_common_as_before_and_a_clients_are_those_of_its_record(tmp_path: Path) -> None:
+    populate(Recipe(3000, 600, "low", 5), tmp_path / "known")
+    populate(Recipe(3000, 600, "low", 5), tmp_path / "unknown", unknown_names=0.5)
+
+    def names(kind: str, file: str, key: str) -> dict[str, str | None]:
+        return dict(pl.read_csv(tmp_path / kind / file, infer_schema=False).select(key, "name").iter_rows())
+
+    known, unknown = (names(kind, "registry.csv", "record_id") for kind in ("known", "unknown"))
+    chosen = {person for person in known if known[person] != unknown[person]}
+    assert 0.45 < len(chosen) / len(known) < 0.55
+    of_known, of_unknown = (Counter(of[person] for person in chosen) for of in (known, unknown))
+    assert sorted(of_known.values()) == sorted(of_unknown.values())
+    asked, asked_unknown = (names(kind, "queries.csv", "query_id") for kind in ("known", "unknown"))
+    truth = pl.read_csv(tmp_path / "unknown" / "truth.csv", infer_schema=False)
+    for query, home in truth.drop_nulls().select("query_id", "record_id").iter_rows():
+        assert (asked[query] != asked_unknown[query]) == (home in chosen and bool(asked[query]))
