@@ -243,7 +243,10 @@ def _sample(
 
 
 def _taught(model: MatchModel, queries: Sequence[EncodedQuery], pairs: _Pairs, result: EmResult) -> MatchModel:
-    """Return the model with what EM found, per group of questions; a small group leans on all questions together."""
+    """Return the model with what EM found, per group of questions; a small group leans on all questions together.
+
+    Nothing is known of a null by rarity or of shapes: no home was.
+    """
     matched = result.match_probability(pairs.levels) * pairs.weights
     other = pairs.weights - matched
     fields: dict[str, dict[str, FieldWeights]] = {}
@@ -259,7 +262,8 @@ def _taught(model: MatchModel, queries: Sequence[EncodedQuery], pairs: _Pairs, r
             )
     coverage = min(float(matched.sum()) / len(queries), MAX_COVERAGE)
     recipe = {"method": "EM on unlabelled pairs", "questions": len(queries), "rounds": result.rounds}
-    return replace(model, fields=fields, coverage=coverage, recipe=recipe)
+    shapes = {name: dict.fromkeys(bits, 0.0) for name, bits in model.shapes.items()}
+    return replace(model, fields=fields, shapes=shapes, coverage=coverage, recipe=recipe)
 
 
 def _smoothed(level: NDArray[np.uint8], weights: Floats, levels: int) -> Floats:

@@ -71,7 +71,8 @@ def combine(
 ) -> Posterior:
     """Weigh the answers of all provinces together.
 
-    answers: evidence per province code that answered. silent: codes that did not; each keeps its prior.
+    answers: evidence per province code that answered. silent: codes that did not. Each keeps its prior, weighed as
+    "none of these" is: for a client at home there, the answers of all others are what they are for one at home nowhere.
     The null is pooled over all that answered: one province's own null alone loses most of the gain. Weight of a class
     in province j: prior_j x count x 2^bits / size_j, less what questions of such a shape say too much; "none of
     these": 1 - sum of prior_j, where prior_j includes the chance that a client at home there is registered at all,
@@ -108,12 +109,9 @@ def combine(
         masses[code] = prior[code] * total**model.temperature / too_much
         shares += [(code, c, masses[code] * float(r) / total) for c, r in enumerate(ratio) if r > 0]
     persons = max(sum(evidence.size for evidence in answers.values()), 1)
-    none_mass = (
-        model.none_factor
-        * (1.0 - sum(prior.values()))
-        * float(model.crowd.factor(np.array((likeness - likest) / persons)))
-    )
-    norm = sum(masses.values()) + none_mass + sum(prior[code] for code in silent)
+    elsewhere = model.none_factor * float(model.crowd.factor(np.array((likeness - likest) / persons)))
+    none_mass = elsewhere * (1.0 - sum(prior.values()))
+    norm = sum(masses.values()) + none_mass + elsewhere * sum(prior[code] for code in silent)
     candidates = []
     for code, c, mass in sorted(shares, key=lambda item: -item[2]):
         row = answers[code].class_levels[c]
@@ -127,7 +125,7 @@ def combine(
     return Posterior(
         provinces={code: mass / norm for code, mass in sorted(masses.items(), key=lambda item: -item[1])},
         none=none_mass / norm,
-        unanswered={code: prior[code] / norm for code in silent},
+        unanswered={code: elsewhere * prior[code] / norm for code in silent},
         candidates=tuple(candidates),
     )
 
@@ -185,8 +183,11 @@ def weigh(
 def _one_hides_a_home(answers: Mapping[str, Evidence], model: MatchModel, query: EncodedQuery) -> bool:
     for left_out in answers:
         others = {code: evidence for code, evidence in answers.items() if code != left_out}
-        found = combine(others, (left_out,), model, query).provinces if others else {}
-        if max(found.values(), default=0.0) >= model.release_threshold:
+        if not others:
+            continue
+        found = combine(others, (left_out,), model, query)
+        # As if the one left out were no member: its own share must not save it.
+        if max(found.provinces.values()) >= model.release_threshold * (1.0 - found.unanswered[left_out]):
             return True
     return False
 

@@ -44,9 +44,9 @@ SHARED_PAIRS: Final = 20.0  # pairs' worth of what holds for all questions, in e
 SHARED_QUESTIONS: Final = 3.0  # questions' worth of the null of all names, in every group of names
 NEXT_BAND: Final = 0.1  # of a question, what a question of the next band of rarity is worth
 WHOLE_GROUP: Final = 0.01  # questions' worth of the null of the whole group, in every band
-LEAST_CHANCE: Final = 1e-8  # shares below have not been met in training
+LEAST_CHANCE: Final = 1e-6  # of 100,000 persons nobody was met at such a level: that says no more about it
 MAX_POWER: Final = 2.0  # of the crowd
-MAX_CROWD: Final = 20.0  # times likelier, at most, a crowd makes "none": whoever lies about its persons gains no more
+MAX_CROWD: Final = 20.0  # times "none" that a crowd adds at most: whoever lies about its persons gains no more
 SHAPE_RIDGE: Final = 2.0  # of the squares of what shapes take off, in natural logarithms, over all clients together
 
 

@@ -79,9 +79,9 @@ class MatchModel:
     token_table: (3, 17, 17) uint8, similarity by nearness, Dice of spelling and of sound in sixteenths. name_cells:
     (33, 33) uint8, level by shares of rarity found and used in thirty-seconds. scales: per field, how much of its
     evidence is its own (dependent fields share some). pseudo_count: persons' worth of u0 mixed into the question's
-    null. discounts: persons taken off each level of that null, by field. temperature, none_factor, crowd, shapes:
-    calibration of the posterior, see docs/matching.md; shapes: by field and `question_shape`, bits taken off every
-    answer's evidence. priors: share of clients at home in each province.
+    null, but for names whose rarity says more. discounts: persons taken off each level of that null, by field.
+    temperature, none_factor, crowd, shapes: calibration of the posterior, see docs/matching.md; shapes: by field and
+    `question_shape`, bits taken off every answer's evidence. priors: share of clients at home in each province.
     """
 
     schema: LinkageSchema
@@ -109,9 +109,9 @@ class MatchModel:
 
         histograms: per field, persons per level, over all registries whose answers are weighed together; that is the
         question's own null. A missing value weighs 0. discounted: the person looked for may be among those counted, so
-        each level is worth a little less than its count (absolute discounting), and how rare a name is says what should
-        have been counted by chance; without it what is counted is all, and a bound on chance. Source: Fellegi & Sunter
-        1969; Ney, Essen & Kneser 1994; docs/matching.md, "Weights".
+        each level is worth a little less than its count (absolute discounting); and a name's rarity, where it is known,
+        says what should have been counted by chance. Not discounted, weights go by what was counted alone.
+        Source: Fellegi & Sunter 1969; Ney, Essen & Kneser 1994; docs/matching.md, "Weights".
         """
         out = np.zeros((len(self.schema.fields), MAX_LEVELS), dtype=np.float32)
         for f, (spec, histogram) in enumerate(zip(self.schema.fields, histograms, strict=True)):
@@ -184,7 +184,10 @@ class MatchModel:
                 initial_similarity=int(body["initial_similarity"]),
                 name_cells=np.array(body["name_cells"], dtype=np.uint8),
                 fields={
-                    name: {g: FieldWeights(**{of: np.array(w[of]) for of in w}) for g, w in groups.items()}
+                    name: {
+                        g: FieldWeights(**{of: np.array(w[of], dtype=np.float64) for of in w})
+                        for g, w in groups.items()
+                    }
                     for name, groups in body["fields"].items()
                 },
                 scales=body["scales"],
@@ -221,11 +224,13 @@ class MatchModel:
                     _require(share.shape == (spec.levels,) and bool(((share >= 0) & (share <= 1)).all()))
                 if weights.chance is not None:
                     _require(spec.kind is FieldKind.NAME and weights.chance.shape == (RARITY_BANDS, spec.levels))
-                    _require(bool(((weights.chance[:, 1:] > 0) & (weights.chance[:, 1:] <= 1)).all()))
+                    _require(bool(((weights.chance >= 0) & (weights.chance <= 1)).all()))
+                    _require(bool((weights.chance[:, 1:] > 0).all()))
             _require(self.shapes[spec.name].keys() == set(SHAPES[spec.kind]))
             _require(all(abs(bits) <= MAX_SHAPE_BITS for bits in self.shapes[spec.name].values()))
             _require(0 < self.scales[spec.name] <= MAX_SCALE)
             _require(0 <= self.discounts[spec.name] < MAX_DISCOUNT)
+        _require(self.shapes.keys() == set(self.schema.field_names))
         calibration = (self.pseudo_count, self.temperature, self.none_factor)
         _require(all(0 < each < MAX_FACTOR for each in calibration))
         _require(0 <= self.crowd.slope < MAX_FACTOR and 0 < self.crowd.power <= MAX_SCALE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from matching.encoding import encode_client
+from matching.errors import SchemaError
 from matching.posterior import Outcome, combine, decide, next_question, weigh
 from matching.question import Client, Evidence
 from matching.schema import PERSON_SCHEMA
@@ -105,14 +107,45 @@ def test_a_registry_said_to_hold_one_person_does_not_win_the_client(everywhere: 
     assert decision.province != "35"
 
 
-@pytest.mark.parametrize("size", [10**5, 10**6, 10**7])
-def test_no_single_registry_turns_a_home_into_not_registered(everywhere: dict[str, Evidence], size: int) -> None:
-    """It says that all its persons are just like the client: whoever else is like them then looks like chance."""
+def _all_like_the_client(everywhere: dict[str, Evidence], size: int) -> Evidence:
     levels = everywhere["33"].class_levels[:1]
     histograms = [np.zeros_like(histogram) for histogram in everywhere["33"].histograms]
     for histogram, level in zip(histograms, levels[0], strict=True):
         histogram[level] = size
-    liar = Evidence(size, tuple(histograms), levels, np.array([size]))
+    return Evidence(size, tuple(histograms), levels, np.array([size]))
+
+
+def test_who_is_silent_holds_as_much_as_if_the_client_were_at_home_nowhere_that_answered(
+    everywhere: dict[str, Evidence],
+) -> None:
+    """For somebody at home where nobody answers, the other answers are what they are for a stranger."""
+    model = replace(MODEL, none_factor=2.0)
+    for silent in (("51",), ("33", "51"), tuple(everywhere)):
+        answers = {code: e for code, e in everywhere.items() if code not in silent}
+        posterior = combine(answers, silent, model, QUERY)
+        nowhere = 1 - model.coverage * sum(model.priors.values())
+        for code in silent:
+            held = model.coverage * model.priors[code] / nowhere
+            assert posterior.unanswered[code] / posterior.none == pytest.approx(held, rel=0.02)
+
+
+def test_a_home_just_above_the_threshold_is_not_hidden_either(everywhere: dict[str, Evidence]) -> None:
+    """The prior of the registry that is left out must not make the home fall below the threshold."""
+    flat = replace(MODEL, temperature=0.27)
+    home = combine(everywhere, (), flat, QUERY).provinces["33"]
+    edge = replace(flat, release_threshold=home - 0.002)
+    assert 0.9 < home < 0.99
+    assert weigh(everywhere, (), edge, QUERY)[1].outcome is Outcome.HOME_FOUND
+    liar = _all_like_the_client(everywhere, 10**6)
+    posterior, decision = weigh({**everywhere, "35": liar}, (), replace(edge, absence_threshold=0.5), QUERY)
+    assert posterior.none > 0.5
+    assert decision.outcome is Outcome.AMBIGUOUS
+
+
+@pytest.mark.parametrize("size", [10**5, 10**6, 10**7])
+def test_no_single_registry_turns_a_home_into_not_registered(everywhere: dict[str, Evidence], size: int) -> None:
+    """It says that all its persons are just like the client: whoever else is like them then looks like chance."""
+    liar = _all_like_the_client(everywhere, size)
     posterior, decision = weigh({**everywhere, "51": liar}, (), MODEL, QUERY)
     assert posterior.none > MODEL.absence_threshold
     assert decision.outcome is Outcome.AMBIGUOUS
@@ -201,6 +234,23 @@ def test_counts_are_exact_to_four_and_half_octaves_above() -> None:
     assert set(round_counts(np.arange(100_000)).tolist()) == {0, 1, 2, 3, 4} | {
         round(2 ** (k / 2)) for k in range(5, 34)
     }
+
+
+@pytest.mark.parametrize("wrong", [{}, None, 10**400, float("nan"), -1, 2, "x", [0.5]])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_null_by_rarity_that_is_none_is_refused(wrong: object, place: int) -> None:
+    body = json.loads(MODEL.to_json())
+    body["fields"]["name"]["2"]["chance"][3][place] = wrong
+    with pytest.raises(SchemaError):
+        MatchModel.from_json(json.dumps(body), PERSON_SCHEMA)
+
+
+@pytest.mark.parametrize("change", [{"zz": {"a": 1.0}}, {"name": {}}, {"name": 3}, {"sex": {"any": float("nan")}}])
+def test_shapes_of_other_fields_or_groups_are_refused(change: dict[str, object]) -> None:
+    body = json.loads(MODEL.to_json())
+    body["shapes"] |= change
+    with pytest.raises(SchemaError):
+        MatchModel.from_json(json.dumps(body), PERSON_SCHEMA)
 
 
 def test_the_shipped_model_is_of_the_shipped_schema_and_round_trips() -> None:
