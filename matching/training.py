@@ -77,17 +77,15 @@ class RarityTally:
             self.questions.setdefault((name, group), np.zeros(RARITY_BANDS))[band] += 1
 
     def taught(self, fields: Mapping[str, Mapping[str, FieldWeights]]) -> dict[str, dict[str, FieldWeights]]:
-        """Return tables that know these nulls. A name that was never asked about has those of another one."""
+        """Return tables that know these nulls. A name that was never asked about has those of the first that was."""
         asked = {name for name, _ in self.shares}
         out: dict[str, dict[str, FieldWeights]] = {}
         for name, groups in fields.items():
-            names = [name, *sorted(asked - {name}, reverse=True)]
-            met = next((each for each in names if each in asked), None)
-            known = set(GROUPS[FieldKind.NAME]) == groups.keys() and met is not None
-            out[name] = {
-                group: replace(weights, chance=self._chance(met, group)) if known and met is not None else weights
-                for group, weights in groups.items()
-            }
+            met = next((each for each in (name, *fields) if each in asked), None)
+            if met is None or groups.keys() != set(GROUPS[FieldKind.NAME]):  # not a name
+                out[name] = dict(groups)
+                continue
+            out[name] = {group: replace(weights, chance=self._chance(met, group)) for group, weights in groups.items()}
         return out
 
     def _chance(self, name: str, group: str) -> NDArray[np.float64]:
