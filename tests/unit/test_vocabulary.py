@@ -278,10 +278,16 @@ def test_values_that_are_repeated_make_the_same_index(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_an_unreadable_date_is_an_issue_and_no_name_is_lost_to_a_line_end(tmp_path: Path) -> None:
+def test_an_unreadable_date_is_an_issue_of_every_row_a_blank_is_none_and_no_name_is_lost(tmp_path: Path) -> None:
     builder = IndexBuilder(tmp_path / "g", KEYS)
-    values: dict[str, list[str | None]] = {"name": ["Siti\nAminah", "Budi"], "birth_date": ["1950-02-31", "1950-02-03"]}
+    values: dict[str, list[str | None]] = {
+        "name": ["Siti\nAminah", "Budi", "Budi", "Budi", "Budi"],
+        "birth_date": ["1950-02-31", "1950-02-03", "-", "1950-02-31", None],
+    }
     columns = {name: Column.of_rows(each) for name, each in values.items()}
-    issues = builder.add(RecordBatch(["a", "b"], columns))
-    assert [(issue.row, issue.field, issue.rejected) for issue in issues] == [(0, "birth_date", False)]
-    assert builder.finish(NOW, 2).persons == 2
+    issues = builder.add(RecordBatch(list("abcde"), columns))
+    assert [(issue.row, issue.field, issue.rejected) for issue in issues] == [
+        (0, "birth_date", False),
+        (3, "birth_date", False),
+    ]
+    assert builder.finish(NOW, 5).persons == 5
