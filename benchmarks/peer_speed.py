@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.match import BATCH_PERSONS, bench_keys, read_registry, record_batch
 from benchmarks.peers import clean, run_script
-from benchmarks.populations import Recipe, generate, stream
-from benchmarks.speed import Spread
+from benchmarks.populations import TEN_PROVINCES, generate
+from benchmarks.speed import Spread, write_registry
 from matching.batch import PackedFilters, most_alike
 from matching.index import IndexBuilder
 from node.errors import ConfigError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-PERSONS: Final = (400_000, 10_000_000)  # encoded a round: we work per distinct token, so a small registry costs more
 THEIR_PERSONS: Final = 50_000  # they work per person, each alike, and caches of theirs are full long before
 QUESTIONS: Final = 2_000
 STORED: Final = 100_000  # filters
@@ -71,18 +70,21 @@ class PeerSpeed:
 def peer_speed(
     python: Path,
     seed: int,
-    sizes: Sequence[int] = PERSONS,
+    sizes: Sequence[int],
     rounds: int = 5,
     step: Callable[[str], None] = lambda _: None,
 ) -> PeerSpeed:
-    """Run every measurement, ours and theirs in turn. Raises ConfigError when a program fails."""
+    """Run every measurement, ours and theirs in turn. Raises ConfigError when a program fails.
+
+    sizes: persons encoded a round. We work per distinct token, so that a small registry costs more a head.
+    """
     with tempfile.TemporaryDirectory(prefix="pulang-speed-") as temporary:
         race = _Race(python, Path(temporary), min(os.sched_getaffinity(0)))
         step("making up persons")
         registry = generate(THEIR_PERSONS, 0, "base", seed).registry
         clean(registry, ("record_id", "province")).write_csv(race.folder / "clean.csv")
         for persons in sizes:
-            write_persons(race.registry(persons), persons, seed)
+            write_registry(race.registry(persons), persons, seed, provinces=TEN_PROVINCES)
         ours: dict[int, list[float]] = {persons: [] for persons in sizes}
         theirs = []
         for done in range(rounds):
@@ -169,12 +171,6 @@ class _Race:
         job.write_text(json.dumps({"task": task, "core": self._core, "out": str(out), **inputs}), encoding="utf-8")
         run_script(self._python, "speed_round.py", job, self.folder / "peer.log")
         return float(json.loads(out.read_text(encoding="utf-8")))
-
-
-def write_persons(path: Path, persons: int, seed: int) -> None:
-    """Write a made-up registry of ten provinces as CSV."""
-    with path.open("wb") as file:
-        stream(Recipe(persons, 0, "base", seed), lambda part: part.write_csv(file, include_header=file.tell() == 0))
 
 
 def encode_round(path: Path) -> float:

@@ -120,15 +120,21 @@ def scan_speed(seed: int, rounds: int = 9) -> ScanSpeed:
     )
 
 
-def write_registry(path: Path, persons: int, seed: int, progress: Callable[[int], None]) -> None:
-    """Write one province's registry as CSV."""
+def write_registry(
+    path: Path,
+    persons: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda _: None,
+    provinces: tuple[str, ...] = ("35",),
+) -> None:
+    """Write a made-up registry as CSV, of one province unless more are named."""
     with path.open("wb") as file:
 
         def keep(part: pl.DataFrame) -> None:
             part.write_csv(file, include_header=file.tell() == 0)
             progress(part.height)
 
-        stream(Recipe(persons, 0, "base", seed, provinces=("35",)), keep)
+        stream(Recipe(persons, 0, "base", seed, provinces=provinces), keep)
 
 
 def import_speed(registry: Path, persons: int, folder: Path) -> ImportSpeed:

@@ -622,15 +622,14 @@ def expand_names(
             lengths[name] = count
 
 
-@njit(types.int64(_U8, _I64, _I64, _U8_OUT), cache=True, nogil=True)
+@njit(types.void(_U8, _I64, _I64, _U8_OUT), cache=True, nogil=True)
 def gather_texts(data, ends, places, out):
-    """Write texts one after the other, text i is data[ends[i] : ends[i + 1]], `places` which; return the end."""
+    """Write some texts one after the other: text i is data[ends[i] : ends[i + 1]], `places` says which."""
     end = 0
     for k in range(places.shape[0]):
         for i in range(ends[places[k]], ends[places[k] + 1]):
             out[end] = data[i]
             end += 1
-    return end
 
 
 @njit(

@@ -29,7 +29,7 @@ from matching.at_rest import GenerationSeal, SealedWriter, new_salt, open_sealed
 from matching.encoding import FilterEncoder, date_tokens, filter_words, place_tokens, read_code
 from matching.errors import FieldValueError, IndexDamagedError, SchemaError, SchemaMismatchError
 from matching.fields import PACKED_DATES, UNREAD, is_blank, packed_dates, parse_registry_date
-from matching.import_kernels import UNKNOWN, gather_texts, number_tokens
+from matching.import_kernels import UNKNOWN, number_tokens
 from matching.kernels import FILTER_WORDS, intern_names, rehash
 from matching.rules import NORMALISATION, PERSON_NAME
 from matching.schema import TITLE, FieldKind, FieldSpec, LinkageSchema, describe, require_same
@@ -721,10 +721,9 @@ class IndexBuilder:
         order = _ascending(rows[0])
         for numbers in rows:
             self._rows.append(numbers[order])
-        data = np.empty(int(ids.ends[-1]), dtype=np.uint8)
-        gather_texts(ids.data, ids.ends, order, data)
-        self._id_offsets.append(self._ids.rows + np.cumsum(np.diff(ids.ends)[order]))
-        self._ids.append(data)
+        ids = ids.take(order)
+        self._id_offsets.append(self._ids.rows + ids.ends[1:])
+        self._ids.append(ids.data)
 
     def _name_numbers(self, field: str, batch: RecordBatch, parsed: dict[str, NameBatch]) -> NDArray[np.uint32]:
         own = parsed.get(field)

@@ -6,9 +6,9 @@ import numpy as np
 
 from benchmarks import peer_speed
 from benchmarks.match import read_registry
-from benchmarks.peer_speed import Rivals, encode_round, planted_filters, write_persons
-from benchmarks.populations import generate
-from benchmarks.speed import Spread
+from benchmarks.peer_speed import Rivals, encode_round, planted_filters
+from benchmarks.populations import TEN_PROVINCES, generate
+from benchmarks.speed import Spread, write_registry
 from matching.batch import PackedFilters, most_alike
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_every_planted_question_finds_the_row_it_was_made_from(monkeypatch: pyte
 
 
 def test_a_round_of_encoding_leaves_nothing_behind(tmp_path: Path) -> None:
-    write_persons(tmp_path / "registry.csv", 300, 1)
+    write_registry(tmp_path / "registry.csv", 300, 1, provinces=TEN_PROVINCES)
     assert read_registry(tmp_path / "registry.csv").equals(generate(300, 0, "base", 1).registry)
     assert encode_round(tmp_path / "registry.csv") > 0
     assert [path.name for path in tmp_path.iterdir()] == ["registry.csv"]
